@@ -1,0 +1,207 @@
+//! The control stream of a link: who are you, what do you offer, are you alive, go elsewhere.
+//!
+//! One bidirectional stream per link, opened by the agent right after the handshake. Every frame on it is one
+//! [`Control`]. Sessions have streams of their own ([`crate::open`]).
+
+use std::collections::BTreeMap;
+
+use crate::check::{self, CheckError, Checker};
+use crate::id::BootId;
+pub use crate::refusal::Refused;
+
+/// One frame of the control stream. Since 1.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Control {
+    /// The message; `None` is a kind that this build does not know, to be skipped.
+    ///
+    /// Numbers 11, 12 and 13 are kept for Revoke, Renew and Renewed.
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub body: Option<Body>,
+}
+
+/// The kinds of [`Control`].
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Body {
+    /// Agent, first frame.
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    /// Gateway, answers [`Hello`].
+    #[prost(message, tag = "2")]
+    Welcome(Welcome),
+    /// Agent, after [`Welcome`] and whenever its list changes.
+    #[prost(message, tag = "3")]
+    Offer(Offer),
+    /// Gateway, answers [`Offer`].
+    #[prost(message, tag = "4")]
+    OfferAnswer(OfferAnswer),
+    /// Either side, after [`Welcome`].
+    #[prost(message, tag = "5")]
+    Ping(Ping),
+    /// Answers [`Ping`].
+    #[prost(message, tag = "6")]
+    Pong(Pong),
+    /// Gateway, when it is about to stop.
+    #[prost(message, tag = "7")]
+    Drain(Drain),
+    /// Agent with `builtin:ssh`, after [`Welcome`] and before its host certificate runs out.
+    #[prost(message, tag = "8")]
+    HostKeyRequest(HostKeyRequest),
+    /// Gateway, answers [`HostKeyRequest`].
+    #[prost(message, tag = "9")]
+    HostCertificate(HostCertificate),
+    /// Gateway, in place of [`Welcome`] (the link then closes) or of [`HostCertificate`].
+    #[prost(message, tag = "10")]
+    Refused(Refused),
+}
+
+/// The agent introduces itself. Who it is stands in its certificate, never here. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Hello {
+    /// Oldest wire version the agent speaks, at least 1.
+    #[prost(uint32, tag = "1")]
+    pub version_min: u32,
+    /// Newest wire version the agent speaks, at least `version_min`.
+    #[prost(uint32, tag = "2")]
+    pub version_max: u32,
+    /// Features without which the agent does not want the link; at most 32 names.
+    #[prost(string, repeated, tag = "3")]
+    pub requires: Vec<String>,
+    /// 16 bytes chosen when the agent's process started ([`BootId`]).
+    #[prost(bytes = "vec", tag = "4")]
+    pub boot_id: Vec<u8>,
+    /// Program and version such as `fairlead-agent/0.1.0`; at most 64 bytes.
+    #[prost(string, tag = "5")]
+    pub software: String,
+    /// Facts the agent tells about its machine (os, arch, hostname); at most 64, values at most 256 bytes. Shown, never
+    /// used in decisions.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub reported: BTreeMap<String, String>,
+}
+
+/// The gateway takes the link. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Welcome {
+    /// The version of this link, inside the range of [`Hello`].
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Features without which the gateway does not want the link; at most 32 names.
+    #[prost(string, repeated, tag = "2")]
+    pub requires: Vec<String>,
+    /// The gateway's name, as in its certificate; at most 128 bytes.
+    #[prost(string, tag = "3")]
+    pub gateway: String,
+    /// OpenSSH public key lines of the SSH user CAs to trust now; at most 16.
+    #[prost(string, repeated, tag = "4")]
+    pub ssh_user_ca: Vec<String>,
+    /// The gateway's domain, under which callers name endpoints; at most 253 bytes.
+    #[prost(string, tag = "5")]
+    pub domain: String,
+}
+
+/// Everything the agent offers now; it replaces the offer before. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Offer {
+    /// At most 256 endpoints; none is a valid offer.
+    #[prost(message, repeated, tag = "1")]
+    pub endpoints: Vec<OfferedEndpoint>,
+}
+
+/// One endpoint of an [`Offer`]. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct OfferedEndpoint {
+    /// The endpoint's canonical URL; at most 256 bytes. No upstream address travels.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// Who reads the protocol. A number this build does not know reads as [`Mode::Unspecified`]: refuse that endpoint as
+    /// `unsupported`, not the link.
+    #[prost(enumeration = "Mode", tag = "2")]
+    pub mode: i32,
+    /// Whether other agents may offer the same URL beside this one.
+    #[prost(bool, tag = "3")]
+    pub pooling_enabled: bool,
+}
+
+/// Who reads the protocol inside a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Mode {
+    /// Not said, or a mode of a newer peer.
+    Unspecified = 0,
+    /// Opaque bytes between the caller and the upstream.
+    Tunnel = 1,
+    /// The agent's own server (`builtin:ssh`), which enforces acts.
+    Builtin = 2,
+}
+
+/// The gateway's word on each endpoint of an [`Offer`], in no particular order. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct OfferAnswer {
+    /// URLs that callers can now reach; at most 256.
+    #[prost(string, repeated, tag = "1")]
+    pub accepted: Vec<String>,
+    /// URLs that stay closed, and why; at most 256.
+    #[prost(message, repeated, tag = "2")]
+    pub refused: Vec<RefusedOffer>,
+}
+
+/// One endpoint that the gateway does not take. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct RefusedOffer {
+    /// The URL as offered; at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// A [`crate::refusal::Reason`]'s number, never 0.
+    #[prost(uint32, tag = "2")]
+    pub reason: u32,
+}
+
+/// Asks for a [`Pong`]. Since 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Ping {
+    /// Any number.
+    #[prost(uint64, tag = "1")]
+    pub nonce: u64,
+}
+
+/// Answers a [`Ping`]. Since 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Pong {
+    /// The number of the ping.
+    #[prost(uint64, tag = "1")]
+    pub nonce: u64,
+}
+
+/// The gateway is about to stop: link elsewhere or again, leave running sessions on this link. Since 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Drain {
+    /// Milliseconds to wait before the new link; spread by the gateway so that agents do not come all at once.
+    #[prost(uint64, tag = "1")]
+    pub reconnect_in_ms: u64,
+    /// Milliseconds until this link ends, sessions or not.
+    #[prost(uint64, tag = "2")]
+    pub within_ms: u64,
+}
+
+/// The agent asks for a host certificate for its own SSH server. Names come from the agent's certificate. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct HostKeyRequest {
+    /// One OpenSSH public key line; at most 2 KiB.
+    #[prost(string, tag = "1")]
+    pub public_key: String,
+}
+
+/// The host certificate. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct HostCertificate {
+    /// One OpenSSH certificate line; at most 8 KiB.
+    #[prost(string, tag = "1")]
+    pub certificate: String,
+    /// Seconds from now until it expires, at least 1; a duration, so that the agent's clock does not matter.
+    #[prost(uint64, tag = "2")]
+    pub valid_seconds: u64,
+}
+
+mod bounds;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! The bounds of each control message, and the few conversions their fields need.
+
+use super::{
+    Body, BootId, CheckError, Checker, Control, Hello, HostCertificate, HostKeyRequest, Offer, OfferAnswer,
+    OfferedEndpoint, RefusedOffer, Welcome, check,
+};
+use crate::check::Problem;
+use crate::refusal::Reason;
+
+/// A day is more than any gateway waits for its sessions.
+const MAX_DRAIN_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Ten years, beyond every certificate that is issued.
+const MAX_VALID_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+impl From<Body> for Control {
+    fn from(body: Body) -> Self {
+        Self { body: Some(body) }
+    }
+}
+
+impl Control {
+    /// Bounds every field of the message inside. A kind that this build does not know passes, to be skipped.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        match &self.body {
+            None | Some(Body::Ping(_) | Body::Pong(_)) => Ok(()),
+            Some(Body::Hello(hello)) => hello.check(),
+            Some(Body::Welcome(welcome)) => welcome.check(),
+            Some(Body::Offer(offer)) => offer.check(),
+            Some(Body::OfferAnswer(answer)) => answer.check(),
+            Some(Body::Drain(drain)) => drain.check(),
+            Some(Body::HostKeyRequest(request)) => request.check(),
+            Some(Body::HostCertificate(certificate)) => certificate.check(),
+            Some(Body::Refused(refused)) => refused.check(),
+        }
+    }
+}
+
+impl Hello {
+    /// The agent's boot id as a type.
+    ///
+    /// # Errors
+    /// [`CheckError`] when it is not 16 bytes.
+    pub fn boot_id(&self) -> Result<BootId, CheckError> {
+        BootId::try_from(self.boot_id.as_slice()).map_err(|_| {
+            Checker::of("Hello").error(
+                "boot_id",
+                Problem::WrongLength {
+                    bytes: self.boot_id.len(),
+                    expected: 16,
+                },
+            )
+        })
+    }
+
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("Hello");
+        fields.versions(self.version_min, self.version_max)?;
+        fields.requires(&self.requires)?;
+        self.boot_id()?;
+        fields.full_text("software", &self.software, check::MAX_SOFTWARE_BYTES)?;
+        fields.reported(&self.reported)
+    }
+}
+
+impl Welcome {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("Welcome");
+        fields.present("version", self.version != 0)?;
+        fields.requires(&self.requires)?;
+        fields.full_text("gateway", &self.gateway, check::MAX_NAME_BYTES)?;
+        fields.texts(
+            "ssh_user_ca",
+            &self.ssh_user_ca,
+            check::MAX_FEW,
+            check::MAX_SSH_KEY_BYTES,
+        )?;
+        fields.full_text("domain", &self.domain, check::MAX_DOMAIN_BYTES)
+    }
+}
+
+impl Offer {
+    /// Bounds the list and every endpoint in it.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("Offer").count("endpoints", self.endpoints.len(), check::MAX_LIST)?;
+        self.endpoints.iter().try_for_each(OfferedEndpoint::check)
+    }
+}
+
+impl OfferedEndpoint {
+    /// Bounds every field. The mode is left to the receiver, who refuses the one endpoint.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("OfferedEndpoint").full_text("url", &self.url, check::MAX_URL_BYTES)
+    }
+}
+
+impl OfferAnswer {
+    /// Bounds both lists and every entry in them.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("OfferAnswer");
+        fields.texts("accepted", &self.accepted, check::MAX_LIST, check::MAX_URL_BYTES)?;
+        fields.count("refused", self.refused.len(), check::MAX_LIST)?;
+        self.refused.iter().try_for_each(RefusedOffer::check)
+    }
+}
+
+impl RefusedOffer {
+    /// The reason, where a number this build does not know reads as [`Reason::Internal`].
+    #[must_use]
+    pub fn known_reason(&self) -> Reason {
+        Reason::from_code(self.reason).unwrap_or(Reason::Internal)
+    }
+
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("RefusedOffer");
+        fields.full_text("url", &self.url, check::MAX_URL_BYTES)?;
+        fields.present("reason", self.reason != 0)
+    }
+}
+
+impl super::Ping {
+    /// Any number is a ping.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Ok(())
+    }
+}
+
+impl super::Pong {
+    /// Any number is a pong; whether it answers a ping is the receiver's to know.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Ok(())
+    }
+}
+
+impl super::Drain {
+    /// Bounds both waits to one day.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("Drain");
+        fields.holds(
+            "reconnect_in_ms",
+            self.reconnect_in_ms <= MAX_DRAIN_MS,
+            "at most one day",
+        )?;
+        fields.holds("within_ms", self.within_ms <= MAX_DRAIN_MS, "at most one day")
+    }
+}
+
+impl HostKeyRequest {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("HostKeyRequest").full_text("public_key", &self.public_key, check::MAX_SSH_KEY_BYTES)
+    }
+}
+
+impl HostCertificate {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("HostCertificate");
+        fields.full_text("certificate", &self.certificate, check::MAX_SSH_CERTIFICATE_BYTES)?;
+        let in_range = (1..=MAX_VALID_SECONDS).contains(&self.valid_seconds);
+        fields.holds("valid_seconds", in_range, "from 1 second to 10 years")
+    }
+}

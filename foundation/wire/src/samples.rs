@@ -1,0 +1,203 @@
+//! One of each message with every field set, for the golden bytes and as the sound starting point of the bounds tests.
+
+use std::collections::BTreeMap;
+
+use crate::control::{
+    Body, Control, Drain, Hello, HostCertificate, HostKeyRequest, Mode, Offer, OfferAnswer, OfferedEndpoint, Ping,
+    Pong, RefusedOffer, Welcome,
+};
+use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
+use crate::open::{Caller, Open, OpenAnswer};
+use crate::refusal::{Reason, Refused};
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBERERERERERERERERERERERERERERERERERERERERER sample";
+const CERTIFICATE: &str = "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t";
+
+pub(crate) fn hello() -> Hello {
+    Hello {
+        version_min: 1,
+        version_max: 3,
+        requires: texts(&["sample-feature"]),
+        boot_id: (0x10..0x20).collect(),
+        software: "fairlead-agent/0.1.0".to_owned(),
+        reported: map(&[
+            ("arch", "aarch64"),
+            ("hostname", "pump-7"),
+            ("os", "Debian GNU/Linux 12"),
+        ]),
+    }
+}
+
+pub(crate) fn welcome() -> Welcome {
+    Welcome {
+        version: 1,
+        requires: texts(&["sample-feature"]),
+        gateway: "gw-1".to_owned(),
+        ssh_user_ca: texts(&[KEY]),
+        domain: "gw.example.com".to_owned(),
+    }
+}
+
+pub(crate) fn offer() -> Offer {
+    let endpoint = |url: &str, mode: Mode, pooling_enabled| OfferedEndpoint {
+        url: url.to_owned(),
+        mode: mode.into(),
+        pooling_enabled,
+    };
+    Offer {
+        endpoints: vec![
+            endpoint("ssh://pump-7.plant-7.internal", Mode::Tunnel, false),
+            endpoint("ssh://pump-7.plant-7.internal:2222", Mode::Builtin, false),
+            endpoint("postgres://patients.clinic1.internal", Mode::Tunnel, true),
+        ],
+    }
+}
+
+pub(crate) fn offer_answer() -> OfferAnswer {
+    OfferAnswer {
+        accepted: texts(&["ssh://pump-7.plant-7.internal"]),
+        refused: vec![RefusedOffer {
+            url: "postgres://patients.clinic1.internal".to_owned(),
+            reason: Reason::NotBound.code(),
+        }],
+    }
+}
+
+pub(crate) fn drain() -> Drain {
+    Drain {
+        reconnect_in_ms: 1_250,
+        within_ms: 600_000,
+    }
+}
+
+pub(crate) fn host_key_request() -> HostKeyRequest {
+    HostKeyRequest {
+        public_key: KEY.to_owned(),
+    }
+}
+
+pub(crate) fn host_certificate() -> HostCertificate {
+    HostCertificate {
+        certificate: CERTIFICATE.to_owned(),
+        valid_seconds: 1_209_600,
+    }
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller {
+        name: "alice".to_owned(),
+        kind: "user".to_owned(),
+        groups: texts(&["field", "oncall"]),
+        labels: map(&[("team", "north")]),
+        site: "plant-7".to_owned(),
+        ssh_keys: texts(&[KEY]),
+    }
+}
+
+pub(crate) fn open() -> Open {
+    Open {
+        requires: texts(&["sample-feature"]),
+        session: vec![
+            0x01, 0x90, 0xb5, 0xa4, 0x7c, 0x3e, 0x7d, 0x11, 0x8a, 0x2b, 0x5f, 0x6e, 0x7d, 0x8c, 0x9b, 0x0a,
+        ],
+        endpoint_url: "ssh://pump-7.plant-7.internal".to_owned(),
+        caller: Some(caller()),
+        client_ip: "2001:db8::7".to_owned(),
+        client_port: 50_022,
+        acts: texts(&["exec", "sftp", "shell"]),
+        started_unix_ms: 1_721_000_000_000,
+    }
+}
+
+pub(crate) fn enroll_request() -> EnrollRequest {
+    EnrollRequest {
+        version_min: 1,
+        version_max: 1,
+        requires: texts(&["sample-feature"]),
+        secret: (0x40..0x60).collect(),
+        csr_der: vec![0x30, 0x03, 0x02, 0x01, 0x00],
+        reported: map(&[("hostname", "pump-7")]),
+        proposed_name: "pump-7".to_owned(),
+    }
+}
+
+pub(crate) fn enrolled() -> Enrolled {
+    Enrolled {
+        certificate_chain: vec![vec![0x30, 0x01, 0x01], vec![0x30, 0x01, 0x02], vec![0x30, 0x01, 0x03]],
+        principal: "spiffe://gw.example.com/site/plant-7/agent/pump-7".to_owned(),
+        ssh_certificate: CERTIFICATE.to_owned(),
+        ssh_user_ca: texts(&[KEY]),
+        ssh_host_ca: texts(&[KEY]),
+        domain: "gw.example.com".to_owned(),
+        gateway_addresses: texts(&["gw.example.com:443", "[2001:db8::1]:443"]),
+        name: "pump-7".to_owned(),
+        site: "plant-7".to_owned(),
+    }
+}
+
+pub(crate) fn refused() -> Refused {
+    Refused::new(Reason::NotListed, "add the endpoint to agent.yaml")
+}
+
+/// Every frame of the control stream, named as its golden file.
+pub(crate) fn controls() -> Vec<(&'static str, Control)> {
+    vec![
+        ("control-hello", Body::Hello(hello()).into()),
+        ("control-welcome", Body::Welcome(welcome()).into()),
+        ("control-offer", Body::Offer(offer()).into()),
+        ("control-offer-answer", Body::OfferAnswer(offer_answer()).into()),
+        (
+            "control-ping",
+            Body::Ping(Ping {
+                nonce: 0x0102_0304_0506_0708,
+            })
+            .into(),
+        ),
+        (
+            "control-pong",
+            Body::Pong(Pong {
+                nonce: 0x0102_0304_0506_0708,
+            })
+            .into(),
+        ),
+        ("control-drain", Body::Drain(drain()).into()),
+        (
+            "control-host-key-request",
+            Body::HostKeyRequest(host_key_request()).into(),
+        ),
+        (
+            "control-host-certificate",
+            Body::HostCertificate(host_certificate()).into(),
+        ),
+        ("control-refused", Body::Refused(refused()).into()),
+    ]
+}
+
+/// Both answers to an `Open`, named as their golden files.
+pub(crate) fn open_answers() -> Vec<(&'static str, OpenAnswer)> {
+    vec![
+        ("open-answer-opened", OpenAnswer::opened()),
+        ("open-answer-refused", OpenAnswer::refused(refused())),
+    ]
+}
+
+/// Both answers to an enrolment, named as their golden files.
+pub(crate) fn enroll_answers() -> Vec<(&'static str, EnrollAnswer)> {
+    vec![
+        ("enroll-answer-enrolled", EnrollAnswer::enrolled(enrolled())),
+        (
+            "enroll-answer-refused",
+            EnrollAnswer::refused(Refused::new(Reason::TokenSpent, "")),
+        ),
+    ]
+}
+
+pub(crate) fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&text| text.to_owned()).collect()
+}
+
+pub(crate) fn map(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+    list.iter()
+        .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
