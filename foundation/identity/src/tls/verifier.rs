@@ -1,0 +1,200 @@
+//! The verifiers rustls calls, each a thin coat around [`authenticate`].
+
+use std::{sync::Arc, time::SystemTime};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls13_signature},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::verify::{Roots, RootsError, Usage, VerifyError, authenticate, names_dns};
+
+/// What a client trusts.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// Roots known from an enrolment.
+    Roots(Roots),
+    /// The SHA-256 of a root certificate that must be in the presented chain.
+    Fingerprint([u8; 32]),
+}
+
+/// Accepts gateways.
+#[derive(Debug)]
+pub(super) struct GatewayVerifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl GatewayVerifier {
+    pub(super) fn new(trust: Trust, provider: Arc<CryptoProvider>) -> Self {
+        Self { trust, provider }
+    }
+
+    fn verify(&self, chain: &[CertificateDer<'_>], server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        let pinned;
+        let roots = match &self.trust {
+            Trust::Roots(roots) => roots,
+            Trust::Fingerprint(sha256) => {
+                pinned = Roots::pinned(chain, sha256).map_err(not_pinned)?;
+                &pinned
+            }
+        };
+        let at = system_time(now);
+        authenticate(chain, roots, Usage::Server, roots.trust_domain(), at).map_err(refused)?;
+        // An IP address proves nothing here: the domain is what joins the gateway's certificate
+        // to the configuration, whatever address it was dialled at.
+        match server {
+            ServerName::DnsName(name) if names_dns(chain, name.as_ref()) => Ok(()),
+            _ => Err(CertificateError::NotValidForName.into()),
+        }
+    }
+}
+
+impl ServerCertVerifier for GatewayVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(&whole(end_entity, intermediates), server_name, now)
+            .map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::Tls13RequiredForQuic.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(&self.provider, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+/// Accepts agents, users and workloads; those without a certificate too, see
+/// [`super::gateway_quic`].
+#[derive(Debug)]
+pub(super) struct LinkClientVerifier {
+    roots: Roots,
+    provider: Arc<CryptoProvider>,
+}
+
+impl LinkClientVerifier {
+    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Self {
+        Self { roots, provider }
+    }
+}
+
+impl ClientCertVerifier for LinkClientVerifier {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// No hints: clients hold one identity, and strangers need not learn our names.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain = whole(end_entity, intermediates);
+        let domain = self.roots.trust_domain();
+        authenticate(&chain, &self.roots, Usage::Client, domain, system_time(now))
+            .map(|_| ClientCertVerified::assertion())
+            .map_err(refused)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::Tls13RequiredForQuic.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(&self.provider, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+fn verify_signature(
+    provider: &CryptoProvider,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    if dss.scheme != SignatureScheme::ECDSA_NISTP256_SHA256 {
+        return Err(PeerIncompatible::NoSignatureSchemesInCommon.into());
+    }
+    let algorithms = &provider.signature_verification_algorithms;
+    verify_tls13_signature(message, cert, dss, algorithms)
+}
+
+/// The chain as presented. Copies references, not certificates; the bound is checked on it first.
+fn whole<'a>(end_entity: &'a CertificateDer<'_>, intermediates: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
+    let all = std::iter::once(end_entity).chain(intermediates);
+    all.map(|der| CertificateDer::from(der.as_ref())).collect()
+}
+
+/// The refusal in rustls's words where it has the word, so that the peer gets the right alert.
+fn refused(error: VerifyError) -> Error {
+    match error {
+        VerifyError::Expired { .. } => CertificateError::Expired.into(),
+        VerifyError::NotYetValid { .. } => CertificateError::NotValidYet.into(),
+        VerifyError::WrongCa => CertificateError::UnknownIssuer.into(),
+        VerifyError::BadSignature => CertificateError::BadSignature.into(),
+        VerifyError::WrongUsage => CertificateError::InvalidPurpose.into(),
+        VerifyError::Malformed => CertificateError::BadEncoding.into(),
+        other => CertificateError::Other(OtherError(Arc::new(other))).into(),
+    }
+}
+
+fn not_pinned(error: RootsError) -> Error {
+    match error {
+        RootsError::NotPresented => CertificateError::UnknownIssuer.into(),
+        other => CertificateError::Other(OtherError(Arc::new(other))).into(),
+    }
+}
+
+fn system_time(now: UnixTime) -> SystemTime {
+    let seconds = std::time::Duration::from_secs(now.as_secs());
+    SystemTime::UNIX_EPOCH
+        .checked_add(seconds)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
