@@ -1,0 +1,240 @@
+//! What is asked and what is answered: the facts of one request, typed, and the decision on them.
+//!
+//! The facts are the caller of this crate's word. Who is authenticated, which labels the store holds, whether an address is
+//! a real peer's: all that is settled before a [`Request`] exists.
+
+use fairlead_identity::name::EndpointUrl;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+/// Most groups, and most labels, of one request. A request with more is denied as [`DenyReason::EvaluationFailed`], because
+/// expressions loop over them.
+pub const MAX_LIST_ITEMS: usize = 256;
+/// Longest name, group, label key or label value of a request, in bytes; longer is denied as
+/// [`DenyReason::EvaluationFailed`].
+pub const MAX_FACT_BYTES: usize = 256;
+/// Longest `ssh.command` an expression is evaluated on, in bytes; longer is denied as [`DenyReason::EvaluationFailed`].
+pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
+
+/// One question: may this caller use this endpoint now?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks.
+    pub caller: Caller,
+    /// The agent that would serve the endpoint.
+    pub agent: AgentFacts,
+    /// What is asked for.
+    pub endpoint: EndpointUrl,
+    /// The connection that the caller came in on.
+    pub conn: Conn,
+    /// The time of the decision: `time.now`, in whole seconds.
+    pub now: SystemTime,
+    /// What whoever asks can enforce.
+    pub enforce: Enforcement,
+    /// Facts of an SSH session, where they are known (the agent's own server; later a gateway that terminates SSH). With
+    /// them the decision is about the one act they name; without them `ssh.user` and `ssh.command` are unknown.
+    pub ssh: Option<SshFacts>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's or workload's name; empty for [`CallerKind::Unidentified`].
+    pub name: String,
+    /// What kind of principal it is.
+    pub kind: CallerKind,
+    /// Groups, at most [`MAX_LIST_ITEMS`].
+    pub groups: Vec<String>,
+    /// Labels, at most [`MAX_LIST_ITEMS`]; an absent one reads as `''`.
+    pub labels: BTreeMap<String, String>,
+    /// The site the caller belongs to and never leaves; `None` for callers of the whole installation (reads as `''`).
+    pub site: Option<String>,
+}
+
+/// The kinds of callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerKind {
+    /// A person.
+    User,
+    /// A program.
+    Workload,
+    /// Nobody we know: the agent or the upstream identifies the caller.
+    Unidentified,
+}
+
+impl CallerKind {
+    /// The value of `caller.kind`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Workload => "workload",
+            Self::Unidentified => "unidentified",
+        }
+    }
+
+    /// The kind of that name, exactly as [`as_str`](Self::as_str) writes it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::User, Self::Workload, Self::Unidentified]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// The agent that would serve the endpoint, as the gateway's store (or the agent's own identity) knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// The agent's name.
+    pub name: String,
+    /// The site it belongs to.
+    pub site: String,
+    /// Labels, at most [`MAX_LIST_ITEMS`]; an absent one reads as `''`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The caller's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conn {
+    /// The peer's address. IPv4-mapped IPv6 is read as IPv4.
+    pub client_ip: IpAddr,
+    /// The peer's port.
+    pub client_port: u16,
+    /// When the connection was accepted: `conn.ts.start`, in whole seconds.
+    pub started: SystemTime,
+}
+
+/// Facts of an SSH session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshFacts {
+    /// The account asked for.
+    pub user: String,
+    /// The act: `shell`, `exec` or `sftp`.
+    pub action: String,
+    /// The command of an `exec`; empty otherwise. At most [`MAX_COMMAND_BYTES`].
+    pub command: String,
+}
+
+/// What whoever asks can enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// Bytes only: nothing inside the session can be told apart.
+    Tunnel,
+    /// Exactly these acts. The built-in SSH server enforces `shell`, `exec` and `sftp`.
+    Acts(&'static [&'static str]),
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes, within bounds.
+    Allow(Allowed),
+    /// No.
+    Deny(Denied),
+}
+
+impl Decision {
+    /// Whether the answer is yes.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+/// A yes and its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The first rule, in file and line order, that allowed one of the acts.
+    pub rule: RuleRef,
+    /// The acts that are allowed: those of all matching allow rules, less what deny rules refuse. Empty for
+    /// [`Enforcement::Tunnel`], never empty for [`Enforcement::Acts`].
+    pub acts: BTreeSet<String>,
+    /// The limits of `rule`.
+    pub limits: Limits,
+}
+
+/// A no and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: DenyReason,
+    /// The rule behind it, where there is one.
+    pub rule: Option<RuleRef>,
+}
+
+/// Why a request was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DenyReason {
+    /// No allow rule matched.
+    NoRule,
+    /// A deny rule matched, or names acts inside what would be a tunnel.
+    DenyRule,
+    /// An allow rule would match if somebody could enforce its acts or read its facts.
+    NeedsTerminated,
+    /// A deny rule could not be evaluated, or the request is beyond the bounds of expressions.
+    EvaluationFailed,
+    /// The caller belongs to another site, or the agent is not of the endpoint's site.
+    OtherSite,
+}
+
+impl DenyReason {
+    /// The reason in kebab case, for audit and metrics: `no-rule`, `deny-rule`, `needs-terminated`, `evaluation-failed`,
+    /// `other-site`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no-rule",
+            Self::DenyRule => "deny-rule",
+            Self::NeedsTerminated => "needs-terminated",
+            Self::EvaluationFailed => "evaluation-failed",
+            Self::OtherSite => "other-site",
+        }
+    }
+}
+
+impl std::fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which rule: for audit, `explain` and counters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleRef {
+    /// The rule's name, unique in its policy.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    /// The line its entry starts on, from 1.
+    pub line: u32,
+}
+
+/// Limits of a session. `None` is the limit of the program's own configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest life of a session.
+    pub session: Option<Duration>,
+    /// Longest silence in both directions.
+    pub idle: Option<Duration>,
+    /// Sessions one caller may have at a time under this rule.
+    pub sessions_per_caller: Option<u32>,
+}
+
+/// A rule with `enforce: false` that would have had a say: counted and logged, never applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowMatch {
+    /// The rule.
+    pub rule: RuleRef,
+    /// What it would have done.
+    pub effect: Effect,
+}
+
+/// What a rule does when it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Permits.
+    Allow,
+    /// Refuses, whatever other rules permit.
+    Deny,
+}
