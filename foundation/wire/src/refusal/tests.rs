@@ -36,13 +36,14 @@ fn numbers_and_names_do_not_change() {
         "1 denied, 2 offline, 3 upstream-failed, 4 limit, 5 not-bound, 6 needs-terminated, 7 expired, 8 revoked, \
          9 not-listed, 10 rule, 11 gateway-stopping, 12 agent-stopping, 13 unsupported, 14 malformed, 15 idle-limit, \
          16 session-limit, 17 audit-failed, 18 bad-token, 19 token-spent, 20 token-expired, 21 conflict, 22 internal, \
-         23 slow-reader, 24 killed, 25 policy-changed"
+         23 slow-reader, 24 killed, 25 policy-changed, \
+         26 caller-gone"
     );
 }
 
 #[test]
 fn unknown_numbers_are_no_reason() {
-    for code in [0, 26, u32::MAX] {
+    for code in [0, 27, u32::MAX] {
         assert_eq!(Reason::from_code(code), None);
         assert_eq!(
             Refused {
