@@ -1,0 +1,214 @@
+//! The QUIC settings both ends share: windows, idle time, keep-alive, socket buffers, and the keys that let a
+//! restarted gateway reset the flows of its former life.
+//!
+//! TLS settings are made in the identity room and handed in; what travels on the streams belongs to the wire room.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{EndpointConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use sha2::{Digest, Sha256};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Size asked for each UDP socket buffer, in bytes. The kernel's default (208 KiB) loses packets under load.
+pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// What one stream may have in flight, in bytes. A larger window buys throughput on long paths (1 MiB at 50 ms is
+/// 20 MiB/s) and costs as much memory per stalled session.
+pub const STREAM_WINDOW: u32 = 1024 * 1024;
+/// What one connection may have in flight, in bytes, each way.
+pub const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Streams an agent lets its gateway have open at first; it may raise the number while running. quinn pays memory for
+/// each permitted stream when the connection starts, so this is small.
+pub const AGENT_STREAMS: u32 = 128;
+/// Streams a gateway lets a peer have open before it knows who it is.
+pub const GATEWAY_STREAMS: u32 = 8;
+/// Longest silence before a link counts as lost.
+pub const IDLE: Duration = Duration::from_secs(12);
+/// How often the dialling side speaks when there is nothing to say.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(7);
+/// [`IDLE`] of an agent on a metered link, and the longest a gateway grants anybody.
+pub const SAVER_IDLE: Duration = Duration::from_secs(60);
+/// [`KEEP_ALIVE`] of an agent on a metered link.
+pub const SAVER_KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Connections that wait for their first decision, at most; later ones are refused.
+const MAX_INCOMING: usize = 512;
+/// Bytes kept of a connection that waits for its first decision, and of all of them.
+const INCOMING_BUFFER: u64 = 16 * 1024;
+const INCOMING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
+/// Shortest time between two stateless resets: a thousand a second tells a restarted gateway's fleet within seconds,
+/// and is still no amplifier (a reset is smaller than the packet it answers).
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Which end of a connection the settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Accepts connections.
+    Gateway,
+    /// Dials and accepts streams.
+    Agent,
+    /// An agent on a metered link: fewer keep-alives, slower to notice a loss.
+    SavingAgent,
+    /// Dials and opens streams.
+    Caller,
+}
+
+/// Returns the transport settings of one end.
+///
+/// The time of silence a connection survives is the smaller of what both ends grant: the gateway grants
+/// [`SAVER_IDLE`], so the dialling side decides.
+pub fn transport(role: Role) -> TransportConfig {
+    let (streams, idle, keep_alive) = match role {
+        Role::Gateway => (GATEWAY_STREAMS, SAVER_IDLE, None),
+        Role::Agent => (AGENT_STREAMS, IDLE, Some(KEEP_ALIVE)),
+        Role::SavingAgent => (AGENT_STREAMS, SAVER_IDLE, Some(SAVER_KEEP_ALIVE)),
+        Role::Caller => (0, IDLE, Some(KEEP_ALIVE)),
+    };
+    let idle_ms = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(VarInt::from_u32(idle_ms).into()))
+        .keep_alive_interval(keep_alive)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// Returns a gateway's settings around its TLS settings, with bounds on what waits before the first decision.
+pub fn server_config(tls: QuicServerConfig) -> quinn::ServerConfig {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config
+        .transport_config(Arc::new(transport(Role::Gateway)))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
+    config
+}
+
+/// Returns a dialling side's settings around its TLS settings.
+pub fn client_config(tls: QuicClientConfig, role: Role) -> quinn::ClientConfig {
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport(role)));
+    config
+}
+
+/// Returns a gateway's endpoint settings from the 64 secret bytes it keeps in its state directory.
+///
+/// With the same bytes after a restart, packets of flows that the former process knew are answered by a stateless
+/// reset (RFC 9000, section 10.3), so peers dial again at once instead of waiting out [`IDLE`].
+pub fn endpoint_config(reset_key: &[u8; 64]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    let cid_key = connection_id_key(reset_key);
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)))
+        .min_reset_interval(RESET_INTERVAL);
+    config
+}
+
+/// Binds a UDP socket with buffers of [`SOCKET_BUFFER`]; an IPv6 wildcard also takes IPv4. Logs a warning where the
+/// kernel gives less.
+///
+/// # Errors
+/// The operating system's, of binding.
+pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    enlarge_buffers(&socket);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Makes a quinn endpoint on `socket`, inside a tokio runtime. `server` is the accepting side's settings.
+///
+/// # Errors
+/// The operating system's, of registering the socket.
+pub fn endpoint(
+    socket: UdpSocket,
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<quinn::Endpoint> {
+    quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// Returns the code by which the peer abandoned a stream, out of an error that a relay or a read gave.
+pub fn abandoned_code(error: &io::Error) -> Option<u64> {
+    let inner = error.get_ref()?;
+    if let Some(quinn::ReadError::Reset(code)) = inner.downcast_ref() {
+        return Some(code.into_inner());
+    }
+    match inner.downcast_ref() {
+        Some(quinn::WriteError::Stopped(code)) => Some(code.into_inner()),
+        _ => None,
+    }
+}
+
+/// Whether an error that a relay, a read or a write gave means that the whole connection is gone, not one stream.
+pub fn connection_lost(error: &io::Error) -> bool {
+    let Some(inner) = error.get_ref() else {
+        return false;
+    };
+    matches!(inner.downcast_ref(), Some(quinn::ReadError::ConnectionLost(_)))
+        || matches!(inner.downcast_ref(), Some(quinn::WriteError::ConnectionLost(_)))
+}
+
+/// Returns the code by which the peer closed the whole connection, out of an error that a relay, a read or a write gave.
+pub fn closed_code(error: &io::Error) -> Option<u64> {
+    let inner = error.get_ref()?;
+    let (read, write) = (inner.downcast_ref(), inner.downcast_ref());
+    let lost = match (read, write) {
+        (Some(quinn::ReadError::ConnectionLost(lost)), _) | (_, Some(quinn::WriteError::ConnectionLost(lost))) => lost,
+        _ => return None,
+    };
+    match lost {
+        quinn::ConnectionError::ApplicationClosed(closed) => Some(closed.error_code.into_inner()),
+        _ => None,
+    }
+}
+
+/// Waits until the peer's QUIC has taken everything of a finished stream; false when it did not within `limit`, or the
+/// peer stopped reading, or is gone. Finishing alone is not delivery: closing the connection right after it may lose
+/// the end.
+pub async fn delivered(stream: &quinn::SendStream, limit: Duration) -> bool {
+    matches!(tokio::time::timeout(limit, stream.stopped()).await, Ok(Ok(None)))
+}
+
+/// A digest, not the key's own bytes: connection ids are public and their hash is not made to hide its key.
+fn connection_id_key(reset_key: &[u8; 64]) -> u64 {
+    let digest = Sha256::new()
+        .chain_update(b"connection ids")
+        .chain_update(reset_key)
+        .finalize();
+    digest.iter().take(8).fold(0, |key, byte| (key << 8) | u64::from(*byte))
+}
+
+fn enlarge_buffers(socket: &Socket) {
+    // A refusal leaves the default, which the check below reports.
+    drop(socket.set_recv_buffer_size(SOCKET_BUFFER));
+    drop(socket.set_send_buffer_size(SOCKET_BUFFER));
+    let receive = socket.recv_buffer_size().unwrap_or_default();
+    let send = socket.send_buffer_size().unwrap_or_default();
+    if receive < SOCKET_BUFFER || send < SOCKET_BUFFER {
+        tracing::warn!(
+            receive_bytes = receive,
+            send_bytes = send,
+            wanted_bytes = SOCKET_BUFFER,
+            "the kernel limits UDP socket buffers: raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod loopback;
+#[cfg(test)]
+mod tests;
