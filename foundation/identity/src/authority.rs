@@ -292,6 +292,15 @@ pub struct RequestedKey {
     pub spki_sha256: [u8; 32],
     /// The same key as one OpenSSH public key line.
     pub ssh_line: String,
+    point: Vec<u8>,
+}
+
+impl RequestedKey {
+    /// Whether this key signed `message` ([`PrivateKey::sign`]).
+    #[must_use]
+    pub fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        ECDSA_P256.verify_signature(&self.point, message, signature).is_ok()
+    }
 }
 
 /// Reads the key of a signing request before anything is decided for it. Everything else in it is ignored.
@@ -310,6 +319,7 @@ pub fn csr_key(csr_der: &[u8]) -> Result<RequestedKey, IssueError> {
     Ok(RequestedKey {
         spki_sha256: Sha256::digest(spki.raw).into(),
         ssh_line,
+        point: spki.subject_public_key.data.to_vec(),
     })
 }
 

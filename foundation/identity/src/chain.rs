@@ -2,10 +2,13 @@
 //!
 //! Reading bounds a chain as [`crate::verify`] does and proves nothing about it.
 
+use std::time::SystemTime;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 
+use crate::certificate::Parsed;
 use crate::verify::{MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES};
 
 /// Why a text or a list of bytes is not a chain.
@@ -57,6 +60,13 @@ pub fn to_pem<D: AsRef<[u8]>>(ders: &[D]) -> String {
         text.push_str("\n-----END CERTIFICATE-----\n");
     }
     text
+}
+
+/// The first and the last moment of validity that the holder's own certificate claims; proves nothing, for schedules.
+#[must_use]
+pub fn validity(chain: &[CertificateDer<'_>]) -> Option<(SystemTime, SystemTime)> {
+    let leaf = chain.first().and_then(Parsed::new)?;
+    Some((leaf.not_before(), leaf.not_after()))
 }
 
 fn bounded(chain: Vec<CertificateDer<'static>>) -> Result<Vec<CertificateDer<'static>>, ChainError> {

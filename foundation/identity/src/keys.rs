@@ -84,6 +84,14 @@ impl PrivateKey {
             .map_err(|_| KeyError::Unwritable("a signing request"))
     }
 
+    /// Signs a message: ECDSA with SHA-256, in DER.
+    ///
+    /// # Errors
+    /// When the provider cannot sign.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        rcgen::SigningKey::sign(&self.pair, message).map_err(|_| KeyError::Unwritable("a signature"))
+    }
+
     /// Writes the key as an unencrypted OpenSSH private key file.
     ///
     /// # Errors

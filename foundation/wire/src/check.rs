@@ -32,6 +32,8 @@ pub const MAX_SSH_KEY_BYTES: usize = 2048;
 pub const MAX_SSH_CERTIFICATE_BYTES: usize = 8192;
 /// Longest certificate signing request in bytes of DER.
 pub const MAX_CSR_BYTES: usize = 4096;
+/// Longest proof of key in bytes; an ECDSA signature on P-256 has at most 72.
+pub const MAX_PROOF_BYTES: usize = 128;
 /// Longest certificate in bytes of DER.
 pub const MAX_CERTIFICATE_BYTES: usize = 4096;
 /// Longest value that an agent reports about itself in bytes.

@@ -14,8 +14,8 @@ pub use crate::refusal::Refused;
 pub struct Control {
     /// The message; `None` is a kind that this build does not know, to be skipped.
     ///
-    /// Numbers 11, 12 and 13 are kept for Revoke, Renew and Renewed.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    /// Number 11 is kept for Revoke.
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13")]
     pub body: Option<Body>,
 }
 
@@ -49,9 +49,15 @@ pub enum Body {
     /// Gateway, answers [`HostKeyRequest`].
     #[prost(message, tag = "9")]
     HostCertificate(HostCertificate),
-    /// Gateway, in place of [`Welcome`] (the link then closes) or of [`HostCertificate`].
+    /// Gateway, in place of [`Welcome`] (the link then closes), of [`HostCertificate`] or of [`Renewed`].
     #[prost(message, tag = "10")]
     Refused(Refused),
+    /// Agent, when a third of its certificate's life has passed.
+    #[prost(message, tag = "12")]
+    Renew(Renew),
+    /// Gateway, answers [`Renew`].
+    #[prost(message, tag = "13")]
+    Renewed(Renewed),
 }
 
 /// The agent introduces itself. Who it is stands in its certificate, never here. Since 1.
@@ -199,6 +205,22 @@ pub struct HostCertificate {
     /// Seconds from now until it expires, at least 1; a duration, so that the agent's clock does not matter.
     #[prost(uint64, tag = "2")]
     pub valid_seconds: u64,
+}
+
+/// The agent asks for a new certificate for the key it linked with; the running link goes on with the old one. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Renew {
+    /// A PKCS #10 request in DER, at most 4 KiB. Only its key is looked at, which must be the link's own.
+    #[prost(bytes = "vec", tag = "1")]
+    pub csr_der: Vec<u8>,
+}
+
+/// The new certificate. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Renewed {
+    /// DER: leaf, issuing CA, root; at most 4, each at most 4 KiB.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub certificate_chain: Vec<Vec<u8>>,
 }
 
 mod bounds;

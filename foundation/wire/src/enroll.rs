@@ -26,7 +26,7 @@ pub struct EnrollRequest {
     /// Features without which the client does not want to be enrolled; at most 32 names.
     #[prost(string, repeated, tag = "3")]
     pub requires: Vec<String>,
-    /// The join string's secret, 32 bytes.
+    /// The join string's secret, 32 bytes; empty where `proof` stands for it.
     #[prost(bytes = "vec", tag = "4")]
     pub secret: Vec<u8>,
     /// A PKCS #10 request in DER, at most 4 KiB. Only its key is used; every name in it is ignored.
@@ -38,7 +38,18 @@ pub struct EnrollRequest {
     /// The name a device of a fleet proposes for itself; empty when the token names it. At most 128 bytes.
     #[prost(string, tag = "7")]
     pub proposed_name: String,
+    /// Renewal in place of enrolment: a signature by the key of `csr_der`, which the gateway knows, over
+    /// [`PROOF_CONTEXT`] and this connection's 32 bytes of exported keying material (RFC 8446 section 7.5, label
+    /// [`PROOF_EXPORTER`], no context). ECDSA in DER, at most 128 bytes; empty where `secret` is given.
+    #[prost(bytes = "vec", tag = "8")]
+    pub proof: Vec<u8>,
 }
+
+/// What a proof of key signs first, so that no other signature of the key can stand in for it.
+pub const PROOF_CONTEXT: &[u8] = b"fairlead proof of key, version 1\0";
+
+/// The exporter label of a proof of key.
+pub const PROOF_EXPORTER: &[u8] = b"EXPORTER-fairlead-proof-of-key";
 
 /// The gateway's answer to [`EnrollRequest`]. Since 1.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
@@ -100,7 +111,12 @@ impl EnrollRequest {
         let fields = Checker::of("EnrollRequest");
         fields.versions(self.version_min, self.version_max)?;
         fields.requires(&self.requires)?;
-        fields.exactly("secret", &self.secret, check::SECRET_BYTES)?;
+        if self.proof.is_empty() {
+            fields.exactly("secret", &self.secret, check::SECRET_BYTES)?;
+        } else {
+            fields.exactly("secret", &self.secret, 0)?;
+            fields.bytes("proof", &self.proof, check::MAX_PROOF_BYTES)?;
+        }
         fields.bytes("csr_der", &self.csr_der, check::MAX_CSR_BYTES)?;
         fields.reported(&self.reported)?;
         fields.text("proposed_name", &self.proposed_name, check::MAX_NAME_BYTES)
@@ -157,11 +173,7 @@ impl Enrolled {
     /// [`CheckError`] naming the first field out of bounds.
     pub fn check(&self) -> Result<(), CheckError> {
         let fields = Checker::of("Enrolled");
-        fields.present("certificate_chain", !self.certificate_chain.is_empty())?;
-        fields.count("certificate_chain", self.certificate_chain.len(), check::MAX_CHAIN)?;
-        for certificate in &self.certificate_chain {
-            fields.bytes("certificate_chain", certificate, check::MAX_CERTIFICATE_BYTES)?;
-        }
+        fields.chain(&self.certificate_chain)?;
         fields.full_text("principal", &self.principal, check::MAX_PRINCIPAL_BYTES)?;
         fields.text(
             "ssh_certificate",

@@ -30,6 +30,12 @@ macro_rules! for_every_message {
             MAX_PREAUTH_FRAME,
             EnrollRequest::check,
         );
+        $check(
+            "enroll-request-proof",
+            &samples::proof_request(),
+            MAX_PREAUTH_FRAME,
+            EnrollRequest::check,
+        );
         for (name, message) in samples::enroll_answers() {
             $check(name, &message, MAX_CONTROL_FRAME, EnrollAnswer::check);
         }
@@ -137,7 +143,7 @@ fn skips_unknown<M: Message + Default + PartialEq + Debug>(
 
 #[test]
 fn golden_holds_no_file_without_a_message() {
-    let mut names: BTreeSet<&str> = BTreeSet::from(["open", "enroll-request"]);
+    let mut names: BTreeSet<&str> = BTreeSet::from(["open", "enroll-request", "enroll-request-proof"]);
     names.extend(samples::controls().iter().map(|(name, _)| *name));
     names.extend(samples::open_answers().iter().map(|(name, _)| *name));
     names.extend(samples::enroll_answers().iter().map(|(name, _)| *name));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::control::{
     Body, Control, Drain, Hello, HostCertificate, HostKeyRequest, Mode, Offer, OfferAnswer, OfferedEndpoint, Ping,
-    Pong, RefusedOffer, Welcome,
+    Pong, RefusedOffer, Renew, Renewed, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
 use crate::open::{Caller, Open, OpenAnswer};
@@ -118,6 +118,27 @@ pub(crate) fn enroll_request() -> EnrollRequest {
         csr_der: vec![0x30, 0x03, 0x02, 0x01, 0x00],
         reported: map(&[("hostname", "pump-7")]),
         proposed_name: "pump-7".to_owned(),
+        proof: Vec::new(),
+    }
+}
+
+pub(crate) fn proof_request() -> EnrollRequest {
+    EnrollRequest {
+        secret: Vec::new(),
+        proof: vec![0x30, 0x44, 0x02, 0x20],
+        ..enroll_request()
+    }
+}
+
+pub(crate) fn renew() -> Renew {
+    Renew {
+        csr_der: vec![0x30, 0x03, 0x02, 0x01, 0x00],
+    }
+}
+
+pub(crate) fn renewed() -> Renewed {
+    Renewed {
+        certificate_chain: vec![vec![0x30, 0x01, 0x05], vec![0x30, 0x00], vec![0x30, 0x02, 0x05, 0x00]],
     }
 }
 
@@ -170,6 +191,8 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
             Body::HostCertificate(host_certificate()).into(),
         ),
         ("control-refused", Body::Refused(refused()).into()),
+        ("control-renew", Body::Renew(renew()).into()),
+        ("control-renewed", Body::Renewed(renewed()).into()),
     ]
 }
 

@@ -120,6 +120,16 @@ impl Checker {
         }
     }
 
+    /// A certificate chain: at least one certificate, each bounded.
+    pub(crate) fn chain(&self, chain: &[Vec<u8>]) -> Result<(), CheckError> {
+        const FIELD: &str = "certificate_chain";
+        self.present(FIELD, !chain.is_empty())?;
+        self.count(FIELD, chain.len(), super::MAX_CHAIN)?;
+        chain
+            .iter()
+            .try_for_each(|certificate| self.bytes(FIELD, certificate, super::MAX_CERTIFICATE_BYTES))
+    }
+
     fn length(&self, field: &'static str, bytes: usize, max: usize) -> Result<(), CheckError> {
         if bytes <= max {
             Ok(())

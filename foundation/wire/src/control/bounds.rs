@@ -2,7 +2,7 @@
 
 use super::{
     Body, BootId, CheckError, Checker, Control, Hello, HostCertificate, HostKeyRequest, Offer, OfferAnswer,
-    OfferedEndpoint, RefusedOffer, Welcome, check,
+    OfferedEndpoint, RefusedOffer, Renew, Renewed, Welcome, check,
 };
 use crate::check::Problem;
 use crate::refusal::Reason;
@@ -35,6 +35,8 @@ impl Control {
             Some(Body::HostKeyRequest(request)) => request.check(),
             Some(Body::HostCertificate(certificate)) => certificate.check(),
             Some(Body::Refused(refused)) => refused.check(),
+            Some(Body::Renew(renew)) => renew.check(),
+            Some(Body::Renewed(renewed)) => renewed.check(),
         }
     }
 }
@@ -198,5 +200,25 @@ impl HostCertificate {
         fields.full_text("certificate", &self.certificate, check::MAX_SSH_CERTIFICATE_BYTES)?;
         let in_range = (1..=MAX_VALID_SECONDS).contains(&self.valid_seconds);
         fields.holds("valid_seconds", in_range, "from 1 second to 10 years")
+    }
+}
+
+impl Renew {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("Renew").bytes("csr_der", &self.csr_der, check::MAX_CSR_BYTES)
+    }
+}
+
+impl Renewed {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("Renewed").chain(&self.certificate_chain)
     }
 }

@@ -117,6 +117,8 @@ fn the_control_frame_checks_what_is_inside() {
             Body::HostKeyRequest(m) => m.public_key.clear(),
             Body::HostCertificate(m) => m.certificate.clear(),
             Body::Refused(m) => m.reason = 0,
+            Body::Renew(m) => m.csr_der.clear(),
+            Body::Renewed(m) => m.certificate_chain.clear(),
             Body::Ping(Ping { nonce }) | Body::Pong(Pong { nonce }) => {
                 *nonce = u64::MAX;
                 assert_eq!(control.check(), Ok(()));
