@@ -53,6 +53,10 @@ impl RuleSet {
     }
 
     pub(crate) fn decide(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
+        self.decide_at(request, Stage::Final)
+    }
+
+    pub(crate) fn decide_at(&self, request: &Request, stage: Stage) -> (Decision, Vec<ShadowMatch>) {
         let site = request.agent.site.as_str();
         let at_home = request.caller.site.as_deref().is_none_or(|own| own == site);
         if !at_home || request.endpoint.site != *site {
@@ -61,7 +65,7 @@ impl RuleSet {
         let Some(facts) = Facts::of(request, &self.engine) else {
             return (deny(DenyReason::EvaluationFailed, None), Vec::new());
         };
-        let mut tally = Tally::of(request);
+        let mut tally = Tally::of(request, stage);
         for rule in self
             .in_scope(site)
             .filter(|rule| rule.is_about(request.endpoint.protocol))
@@ -90,6 +94,15 @@ impl RuleSet {
     }
 }
 
+/// Whether what is not known yet will be asked about again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The session is about to be opened; each act is decided when it is asked for.
+    Opening,
+    /// Nobody asks again.
+    Final,
+}
+
 /// What has been said about one act, or about the tunnel.
 #[derive(Default)]
 struct Voice<'r> {
@@ -104,13 +117,14 @@ struct Voice<'r> {
 }
 
 struct Tally<'r> {
+    stage: Stage,
     voices: Vec<Voice<'r>>,
     shadow: Vec<ShadowMatch>,
     heard: usize,
 }
 
 impl<'r> Tally<'r> {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, stage: Stage) -> Self {
         let voice = |act: &'static str| Voice {
             act: Some((act, CelString::from(act))),
             ..Voice::default()
@@ -125,6 +139,7 @@ impl<'r> Tally<'r> {
                 .collect(),
         };
         Self {
+            stage,
             voices,
             shadow: Vec::new(),
             heard: 0,
@@ -145,7 +160,7 @@ impl<'r> Tally<'r> {
                 _ => *same_for_all.insert(rule.evaluate(engine, facts, act)),
             };
             if rule.enforce {
-                voice.hear(self.heard, rule, outcome);
+                voice.hear(self.heard, rule, outcome, self.stage);
             } else {
                 in_shadow |= matches!(
                     (rule.effect, outcome),
@@ -201,12 +216,18 @@ impl<'r> Tally<'r> {
 }
 
 impl<'r> Voice<'r> {
-    fn hear(&mut self, place: usize, rule: &'r CompiledRule, outcome: Outcome) {
+    fn hear(&mut self, place: usize, rule: &'r CompiledRule, outcome: Outcome, stage: Stage) {
         let blind = self.act.is_none() && rule.needs_acts;
+        let open = stage == Stage::Opening && !blind;
         match (rule.effect, outcome) {
             (_, Outcome::False) | (Effect::Allow, Outcome::Failed) => {}
             (Effect::Allow, Outcome::True | Outcome::Unknown) if blind => {
                 self.hampered.get_or_insert(rule);
+            }
+            // The act itself is asked about once it is known; until then it may come to be allowed.
+            (Effect::Deny, Outcome::Unknown) if open => {}
+            (Effect::Allow, Outcome::Unknown) if open => {
+                self.allowed.get_or_insert((place, rule));
             }
             (Effect::Allow, Outcome::True) => {
                 self.allowed.get_or_insert((place, rule));

@@ -1,6 +1,6 @@
 //! From files to a policy that decides: the loader, its budgets and its thread.
 
-use crate::decide::RuleSet;
+use crate::decide::{RuleSet, Stage};
 use crate::document::{AccessDocument, RuleAsWritten, Side};
 use crate::expression::Engine;
 use crate::mistake::{self, Mistake, Report, Warning};
@@ -145,6 +145,13 @@ impl LocalRules {
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
         self.rules.decide(request).0
+    }
+
+    /// Decides whether a session may be opened in which each act is asked about later, by [`LocalRules::decide`]: a rule
+    /// that reads what is not known yet does not refuse, and counts as one that may allow.
+    #[must_use]
+    pub fn decide_opening(&self, request: &Request) -> Decision {
+        self.rules.decide_at(request, Stage::Opening).0
     }
 
     /// Decides, and names the rules with `enforce: false` that would have matched.

@@ -15,6 +15,7 @@
 )]
 
 pub mod audit;
+pub mod channel;
 pub mod clock;
 pub mod config_file;
 pub mod frame;
