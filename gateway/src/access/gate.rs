@@ -1,0 +1,156 @@
+//! The gate: request in, permit or denial out, and the audit line first.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_policy::{self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement};
+use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
+
+use super::caller::Caller;
+use super::permit::{Denial, Permit};
+use super::trail::Trail;
+
+/// Acts that `builtin:ssh` can tell apart and enforce.
+const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
+
+/// What somebody asks for: everything the decision may look at.
+#[derive(Debug)]
+pub struct AccessRequest {
+    /// Fresh id, made by the face.
+    pub session: SessionId,
+    /// Who asks.
+    pub caller: Arc<Caller>,
+    /// What was asked for in the caller's words, for the audit; bounded by the face.
+    pub asked: String,
+    /// The endpoint behind those words; `None` when there is no such endpoint, which looks like a denial.
+    pub target: Option<Target>,
+    /// Where the caller connects from.
+    pub client: SocketAddr,
+    /// The moment of asking.
+    pub now: SystemTime,
+}
+
+/// An endpoint and the agent that owns it, online or not.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The endpoint's canonical URL.
+    pub endpoint: EndpointUrl,
+    /// The agent's name.
+    pub agent: Label,
+    /// The agent's site.
+    pub site: Label,
+    /// The agent's labels in the store.
+    pub labels: BTreeMap<String, String>,
+    /// Whether acts are enforced at the agent (`builtin:ssh`).
+    pub builtin: bool,
+}
+
+/// Holds the current policy and decides.
+#[derive(Debug)]
+pub struct Gate {
+    policy: ArcSwap<AccessPolicy>,
+    trail: Trail,
+}
+
+impl Gate {
+    /// A gate with its first policy; use [`AccessPolicy::deny_all`] where none could be loaded.
+    pub fn new(policy: AccessPolicy, trail: Trail) -> Self {
+        Self {
+            policy: ArcSwap::from_pointee(policy),
+            trail,
+        }
+    }
+
+    /// Puts a new policy in place. Requests under way finish with the one they began with.
+    pub fn replace_policy(&self, policy: AccessPolicy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// The digest of the policy in force.
+    pub fn policy_digest(&self) -> String {
+        self.policy.load().digest()
+    }
+
+    /// The audit of this gate, for the ends of sessions.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Decides, writes the audit line, then answers.
+    ///
+    /// Unknown and forbidden endpoints take the same path and give the same answer; only the audit tells them apart.
+    ///
+    /// # Errors
+    /// A [`Denial`] when no rule allows, when a rule denies, when the endpoint does not exist, or when the audit line
+    /// could not be written (nothing is permitted unlogged).
+    pub fn decide(&self, request: &AccessRequest) -> Result<Permit, Denial> {
+        let policy = self.policy.load();
+        let verdict = match &request.target {
+            Some(target) => match policy.decide(&question(request, target)) {
+                Decision::Allow(allowed) => Ok((target.clone(), allowed)),
+                Decision::Deny(denied) => Err(denied),
+            },
+            None => Err(Denied {
+                reason: DenyReason::NoRule,
+                rule: None,
+            }),
+        };
+        match verdict {
+            Ok((target, allowed)) => {
+                self.trail
+                    .permit(request, &target, &allowed, &policy.digest())
+                    .map_err(|_| Denial {
+                        session: request.session,
+                        told: Reason::AuditFailed,
+                    })?;
+                Ok(Permit::new(request, target, allowed))
+            }
+            Err(denied) => {
+                let reason = reason_of(&denied, request);
+                // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
+                let _unlogged = self.trail.refuse(request, &denied, reason, &policy.digest());
+                Err(Denial {
+                    session: request.session,
+                    told: Reason::Denied,
+                })
+            }
+        }
+    }
+}
+
+/// The detailed reason for the audit; the caller hears `denied`.
+fn reason_of(denied: &Denied, request: &AccessRequest) -> &'static str {
+    if request.target.is_none() {
+        return "unknown-endpoint";
+    }
+    denied.reason.as_str()
+}
+
+fn question(request: &AccessRequest, target: &Target) -> policy::Request {
+    policy::Request {
+        caller: request.caller.facts(),
+        agent: policy::AgentFacts {
+            name: target.agent.to_string(),
+            site: target.site.to_string(),
+            labels: target.labels.clone(),
+        },
+        endpoint: target.endpoint.clone(),
+        conn: policy::Conn {
+            client_ip: request.client.ip(),
+            client_port: request.client.port(),
+            started: request.now,
+        },
+        now: request.now,
+        enforce: if target.builtin {
+            Enforcement::Acts(BUILTIN_SSH_ACTS)
+        } else {
+            Enforcement::Tunnel
+        },
+        ssh: None,
+    }
+}

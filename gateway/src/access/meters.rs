@@ -1,0 +1,47 @@
+//! Counters of what the gate decided and how sessions ended. Listed in docs/metrics.md; labels from closed sets.
+
+use fairlead_runtime::metrics::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+/// The gate's counters.
+#[derive(Clone, Debug, Default)]
+pub struct Meters {
+    pub(super) denied: Family<ReasonLabel, Counter>,
+    pub(super) sessions: Family<OutcomeLabels, Counter>,
+    pub(super) bytes: Family<DirectionLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) protocol: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DirectionLabel {
+    pub(super) direction: &'static str,
+}
+
+impl Meters {
+    /// Counters that appear in `metrics`.
+    pub fn new(metrics: &Metrics) -> Self {
+        let meters = Self::default();
+        metrics.register(|registry| {
+            registry.register("fairlead_denied", "Requests the gate denied", meters.denied.clone());
+            registry.register("fairlead_sessions", "Sessions that have ended", meters.sessions.clone());
+            registry.register(
+                "fairlead_session_bytes",
+                "Bytes carried in ended sessions",
+                meters.bytes.clone(),
+            );
+        });
+        meters
+    }
+}

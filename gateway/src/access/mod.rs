@@ -1,0 +1,19 @@
+//! The one place where "may this caller reach that endpoint?" is answered.
+//!
+//! [`Gate::decide`] is the only constructor of a [`Permit`]; everything that opens a path to an agent takes a `Permit`
+//! by value, so a new face cannot forget to ask. Deliberately not here: who the caller is (the faces), which agents are
+//! online (`link::roster`), how bytes flow (`session`).
+
+mod caller;
+mod gate;
+mod meters;
+mod permit;
+#[cfg(test)]
+pub(crate) mod testing;
+mod trail;
+
+pub use caller::{Caller, CallerKind};
+pub use gate::{AccessRequest, Gate, Target};
+pub use meters::Meters;
+pub use permit::{Denial, Permit};
+pub use trail::{AuditUnavailable, Trail};

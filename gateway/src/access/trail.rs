@@ -1,0 +1,140 @@
+//! The gate's audit lines. The schema is PRODUCT's; this file decides which fields each event carries.
+
+use std::sync::Arc;
+
+use fairlead_policy::{Allowed, Denied, RuleRef};
+use fairlead_runtime::audit::{AuditLog, Record};
+use fairlead_runtime::relay::Counters;
+use fairlead_wire::refusal::Reason;
+
+use super::gate::{AccessRequest, Target};
+use super::meters::{DirectionLabel, Meters, OutcomeLabels, ReasonLabel};
+use super::permit::Permit;
+
+/// The audit line could not be written; the caller must not proceed.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit log cannot be written; see the gateway's log")]
+pub struct AuditUnavailable;
+
+/// Writes the gate's events to the audit log.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    log: Arc<AuditLog>,
+    meters: Meters,
+}
+
+impl Trail {
+    /// A trail that ends in `log`, and counts in `meters`.
+    pub fn new(log: Arc<AuditLog>, meters: Meters) -> Self {
+        Self { log, meters }
+    }
+
+    /// Appends any other event (tokens, enrolment, links).
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`] when the line was not written.
+    pub fn event(&self, record: &Record) -> Result<(), AuditUnavailable> {
+        self.log.append(record).map(drop).map_err(|error| {
+            tracing::error!(%error, event = %record.event, "audit line not written");
+            AuditUnavailable
+        })
+    }
+
+    pub(super) fn permit(
+        &self,
+        request: &AccessRequest,
+        target: &Target,
+        allowed: &Allowed,
+        policy: &str,
+    ) -> Result<(), AuditUnavailable> {
+        let mut record = asked(request, "session.permit");
+        placed(&mut record, target);
+        record.act =
+            (!allowed.acts.is_empty()).then(|| allowed.acts.iter().cloned().collect::<Vec<_>>().join(",").into());
+        record.decision = Some("allow".into());
+        record.rule = Some(rule_name(&allowed.rule));
+        record.policy = Some(policy.to_owned());
+        self.event(&record)
+    }
+
+    pub(super) fn refuse(
+        &self,
+        request: &AccessRequest,
+        denied: &Denied,
+        reason: &'static str,
+        policy: &str,
+    ) -> Result<(), AuditUnavailable> {
+        let mut record = asked(request, "session.refuse");
+        match &request.target {
+            Some(target) => placed(&mut record, target),
+            None => record.endpoint = Some(request.asked.clone()),
+        }
+        record.decision = Some("deny".into());
+        record.rule = denied.rule.as_ref().map(rule_name);
+        record.policy = Some(policy.to_owned());
+        record.reason = Some(reason.into());
+        self.meters.denied.get_or_create(&ReasonLabel { reason }).inc();
+        self.event(&record)
+    }
+
+    /// The end of a permitted session. `detail` is the agent's word, for example why the upstream failed.
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`] when the line was not written.
+    pub fn end(
+        &self,
+        permit: &Permit,
+        reason: Option<Reason>,
+        detail: &str,
+        bytes: &Counters,
+    ) -> Result<(), AuditUnavailable> {
+        let outcome = reason.map_or("finished", Reason::name);
+        let protocol = permit.endpoint().protocol.as_str();
+        self.meters
+            .sessions
+            .get_or_create(&OutcomeLabels { protocol, outcome })
+            .inc();
+        self.meters
+            .bytes
+            .get_or_create(&DirectionLabel { direction: "in" })
+            .inc_by(bytes.to_upstream());
+        self.meters
+            .bytes
+            .get_or_create(&DirectionLabel { direction: "out" })
+            .inc_by(bytes.to_caller());
+        let mut record = Record::new("session.end");
+        record.session = Some(permit.session().to_string());
+        record.caller = Some(permit.caller().name.to_string());
+        record.client_ip = Some(permit.client().ip().to_string());
+        placed(&mut record, permit.target());
+        record.reason = Some(outcome.into());
+        if !detail.is_empty() {
+            record.fact("detail", detail);
+        }
+        if let Ok(lasted) = permit.started().elapsed() {
+            record.fact("duration_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+        }
+        record.bytes_in = Some(bytes.to_upstream());
+        record.bytes_out = Some(bytes.to_caller());
+        self.event(&record)
+    }
+}
+
+fn asked(request: &AccessRequest, event: &'static str) -> Record {
+    let mut record = Record::new(event);
+    record.session = Some(request.session.to_string());
+    record.caller = Some(request.caller.name.to_string());
+    record.client_ip = Some(request.client.ip().to_string());
+    record
+}
+
+fn placed(record: &mut Record, target: &Target) {
+    record.site = Some(target.site.to_string());
+    record.agent = Some(target.agent.to_string());
+    record.endpoint = Some(target.endpoint.to_string());
+}
+
+/// A rule as the audit names it.
+fn rule_name(rule: &RuleRef) -> String {
+    format!("{} ({}:{})", rule.name, rule.file, rule.line)
+}

@@ -1,0 +1,139 @@
+//! `/v1/agents`: what the store knows of agents, joined with who is online.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+
+use super::api::{self, AgentDetail, Agents, ChangeAgent};
+use super::desk::{Office, about_agent, agent_id, unix};
+use super::error::ApiError;
+use super::extract::{Actor, Body, Scope, Segments};
+use super::live::Change;
+use crate::store::{AgentId, AgentRow, EndpointRow, Mode, Store, StoreError};
+
+pub(super) async fn list(State(office): State<Arc<Office>>, Scope(scope): Scope) -> Result<Json<Agents>, ApiError> {
+    let rows = office.ask(move |store| store.agents(&scope)).await?;
+    let mut online = online(&office);
+    let agents = rows.into_iter().map(|row| {
+        let link = online.remove(&row.id);
+        shown(row, link)
+    });
+    Ok(Json(Agents {
+        agents: agents.collect(),
+    }))
+}
+
+pub(super) async fn show(
+    State(office): State<Arc<Office>>,
+    Segments((site, name)): Segments<(String, String)>,
+) -> Result<Json<AgentDetail>, ApiError> {
+    let id = agent_id(site, name)?;
+    let asked = id.clone();
+    let (row, hosts, endpoints) = office
+        .ask(move |store| {
+            Ok((
+                present(store, &asked)?,
+                store.hosts_of(&asked)?,
+                store.endpoints_of(&asked)?,
+            ))
+        })
+        .await?;
+    let link = online(&office).remove(&id);
+    let endpoints = endpoints.into_iter().map(shown_endpoint).collect();
+    Ok(Json(AgentDetail {
+        agent: shown(row, link),
+        hosts,
+        endpoints,
+    }))
+}
+
+pub(super) async fn change(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Segments((site, name)): Segments<(String, String)>,
+    Body(request): Body<ChangeAgent>,
+) -> Result<Json<api::Agent>, ApiError> {
+    let id = agent_id(site, name)?;
+    let mut record = about_agent("agent.label", &id);
+    record.fact("labels", serde_json::json!(request.labels));
+    let told = Change::Agent(id.clone());
+    let link = online(&office).remove(&id);
+    let row = office
+        .change(actor, record, vec![told], move |store| {
+            let mut labels = present(store, &id)?.labels;
+            for (key, value) in request.labels {
+                match value {
+                    Some(value) => drop(labels.insert(key, value)),
+                    None => drop(labels.remove(&key)),
+                }
+            }
+            store.set_agent_labels(&id, &labels)?;
+            present(store, &id)
+        })
+        .await?;
+    Ok(Json(shown(row, link)))
+}
+
+pub(super) async fn delete(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Segments((site, name)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let id = agent_id(site, name)?;
+    let record = about_agent("agent.delete", &id);
+    let told = Change::AgentGone(id.clone());
+    office
+        .change(actor, record, vec![told], move |store| store.delete_agent(&id))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn online(office: &Office) -> BTreeMap<AgentId, api::Link> {
+    let link = |agent: super::OnlineAgent| {
+        let link = api::Link {
+            transport: agent.transport.to_owned(),
+            address: agent.address.to_string(),
+            since: unix(agent.since),
+        };
+        (agent.agent, link)
+    };
+    office.live().online().into_iter().map(link).collect()
+}
+
+fn present(store: &mut dyn Store, id: &AgentId) -> Result<AgentRow, StoreError> {
+    let unknown = || StoreError::NotFound {
+        what: format!("agent {} in site {}", id.name, id.site),
+    };
+    store.agent(id)?.ok_or_else(unknown)
+}
+
+fn shown(row: AgentRow, online: Option<api::Link>) -> api::Agent {
+    api::Agent {
+        name: row.id.name,
+        site: row.id.site,
+        labels: row.labels,
+        reported: row.reported,
+        enrolled_at: row.enrolled_at,
+        last_seen: row.last_seen,
+        certificate_serial: row.serial,
+        certificate_not_after: row.not_after,
+        disabled: row.disabled,
+        online,
+    }
+}
+
+fn shown_endpoint(row: EndpointRow) -> api::Endpoint {
+    let mode = match row.mode {
+        Mode::Tunnel => "tunnel",
+        Mode::Builtin => "builtin",
+    };
+    api::Endpoint {
+        host: row.host,
+        protocol: row.protocol,
+        port: row.port,
+        mode: mode.to_owned(),
+    }
+}

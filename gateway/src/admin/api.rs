@@ -1,0 +1,303 @@
+//! Requests and answers, shared by the gateway and the command line. Times are unix seconds, names are labels.
+//!
+//! Requests refuse unknown fields, so that a newer command line's wish is never dropped in silence; answers may grow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest request body, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// How long a join string is good unless asked otherwise, in seconds: 15 minutes.
+pub const DEFAULT_TTL_SECONDS: u64 = 15 * 60;
+
+/// The longest life of a join string, in seconds: 180 days.
+pub const MAX_TTL_SECONDS: u64 = 180 * 86_400;
+
+/// The site of agents for which none is named.
+pub const DEFAULT_SITE: &str = "default";
+
+/// What every refusal says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One of a closed set: `invalid`, `not-found`, `conflict`, `limit`, `policy`, `too-large`, `busy`, `audit-failed`,
+    /// `method`, `failed`.
+    pub error: String,
+    /// What happened, for a person.
+    pub reason: String,
+    /// What to do; may be empty.
+    pub help: String,
+}
+
+/// `POST /v1/tokens`: exactly one of `agent` and `user`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateToken {
+    /// Name of the agent to enrol.
+    pub agent: Option<String>,
+    /// Name of the user to let in.
+    pub user: Option<String>,
+    /// Site of the agent ([`DEFAULT_SITE`] unless given), or the one site the user never leaves.
+    pub site: Option<String>,
+    /// Labels for policy.
+    pub labels: BTreeMap<String, String>,
+    /// A user's groups.
+    pub groups: BTreeSet<String>,
+    /// Hosts to bind to the agent.
+    pub hosts: BTreeSet<String>,
+    /// Life in seconds, 10 to [`MAX_TTL_SECONDS`]; [`DEFAULT_TTL_SECONDS`] unless given.
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The answer, the only place where the join string is ever seen. `Debug` leaves it out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCreated {
+    /// The join string, a secret.
+    pub join: String,
+    /// `agent` or `user`.
+    pub kind: String,
+    /// Whom it lets in.
+    pub name: String,
+    /// The site.
+    pub site: Option<String>,
+    /// When it ends to be good.
+    pub expires: i64,
+}
+
+impl fmt::Debug for TokenCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("TokenCreated");
+        shown
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("site", &self.site);
+        shown.field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// `POST /v1/users`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AddUser {
+    /// The name.
+    pub name: String,
+    /// The one site the user never leaves.
+    pub site: Option<String>,
+    /// Groups for policy.
+    pub groups: BTreeSet<String>,
+    /// Labels for policy.
+    pub labels: BTreeMap<String, String>,
+    /// SSH public keys, OpenSSH lines; all are taken or none.
+    pub ssh_keys: Vec<String>,
+}
+
+/// `PATCH /v1/users/{name}`: what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeUser {
+    /// The groups from now on.
+    pub groups: Option<BTreeSet<String>>,
+    /// Whether the user is kept out.
+    pub disabled: Option<bool>,
+}
+
+/// `POST /v1/users/{name}/keys`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddKeys {
+    /// SSH public keys, OpenSSH lines.
+    pub ssh_keys: Vec<String>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The one site the user never leaves.
+    pub site: Option<String>,
+    /// Groups.
+    pub groups: BTreeSet<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Kept out.
+    pub disabled: bool,
+    /// When added.
+    pub created: i64,
+}
+
+/// `GET /v1/users`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// By name.
+    pub users: Vec<User>,
+}
+
+/// A user's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserKey {
+    /// Fingerprint as OpenSSH prints it.
+    pub fingerprint: String,
+    /// `registered` by an administrator, or a machine's `login` key.
+    pub kind: String,
+    /// When added.
+    pub added: i64,
+    /// When it ends to be good; absent for never.
+    pub expires: Option<i64>,
+}
+
+/// `GET` and `POST /v1/users/{name}/keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserKeys {
+    /// By age.
+    pub keys: Vec<UserKey>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// The name in its site.
+    pub name: String,
+    /// The site.
+    pub site: String,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the agent says of itself; no rule reads it.
+    pub reported: BTreeMap<String, String>,
+    /// When it was enrolled.
+    pub enrolled_at: Option<i64>,
+    /// When it was heard last.
+    pub last_seen: Option<i64>,
+    /// Serial number of its certificate.
+    pub certificate_serial: Option<String>,
+    /// When that certificate ends.
+    pub certificate_not_after: Option<i64>,
+    /// Kept out.
+    pub disabled: bool,
+    /// Its link, if there is one now.
+    pub online: Option<Link>,
+}
+
+/// An agent's link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// `quic` or `websocket`.
+    pub transport: String,
+    /// Where its packets come from.
+    pub address: String,
+    /// Since when.
+    pub since: i64,
+}
+
+/// `GET /v1/agents[?site=S]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agents {
+    /// By site and name.
+    pub agents: Vec<Agent>,
+}
+
+/// `GET /v1/agents/{site}/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDetail {
+    /// As in the list.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// Hosts bound to it.
+    pub hosts: BTreeSet<String>,
+    /// What it offered last.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint that an agent offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The host; the site is the agent's.
+    pub host: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The port callers ask for.
+    pub port: u16,
+    /// `tunnel` or `builtin`.
+    pub mode: String,
+}
+
+/// `PATCH /v1/agents/{site}/{name}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeAgent {
+    /// Labels to set, or with null to take away; others stay.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// `POST /v1/hosts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindHost {
+    /// The host.
+    pub host: String,
+    /// The site of host and agents.
+    pub site: String,
+    /// Names of the agents that may offer endpoints on it.
+    pub agents: BTreeSet<String>,
+}
+
+/// A host with its agents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The host.
+    pub host: String,
+    /// Its site.
+    pub site: String,
+    /// The agents bound to it.
+    pub agents: BTreeSet<String>,
+}
+
+/// `GET /v1/hosts[?site=S]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hosts {
+    /// By site and host.
+    pub hosts: Vec<Host>,
+}
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The id, the same at both ends.
+    pub id: String,
+    /// The caller.
+    pub caller: String,
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// The agent that serves it.
+    pub agent: String,
+    /// The agent's site.
+    pub site: String,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// Where the caller comes from.
+    pub client_ip: String,
+    /// Since when.
+    pub started: i64,
+    /// Bytes towards the upstream so far.
+    pub bytes_in: u64,
+    /// Bytes towards the caller so far.
+    pub bytes_out: u64,
+}
+
+/// `GET /v1/sessions[?site=S]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// In the order of their beginning.
+    pub sessions: Vec<Session>,
+}
+
+/// `POST /v1/policy/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReloaded {
+    /// Digest of the policy now in force.
+    pub digest: String,
+    /// What is allowed but looks like a slip.
+    pub warnings: Vec<String>,
+}

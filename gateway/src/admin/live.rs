@@ -1,0 +1,119 @@
+//! What administration asks of the running gateway.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use fairlead_runtime::audit::Record;
+use fairlead_wire::id::SessionId;
+
+use crate::store::AgentId;
+
+/// A future that [`Live`] gives; boxed because the trait is used as an object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The running gateway as administration sees it. Implemented by the composition root, which alone knows every room.
+///
+/// Methods without a future must not wait for a peer or a lock that is held across an await; they run on a worker thread.
+pub trait Live: Send + Sync + 'static {
+    /// The agents that are online.
+    fn online(&self) -> Vec<OnlineAgent>;
+
+    /// The live sessions.
+    fn sessions(&self) -> Vec<LiveSession>;
+
+    /// Ends one session; whether there was one. Its caller is told `killed`.
+    fn kill(&self, session: SessionId) -> bool;
+
+    /// Reads the access policy anew and puts it in force, or keeps the one that is.
+    fn reload(&self) -> Answer<'_, Result<PolicyInForce, PolicyRefused>>;
+
+    /// The metrics in text form.
+    ///
+    /// # Errors
+    /// What failed, for the log.
+    fn metrics(&self) -> Result<String, String>;
+
+    /// Whether new work is taken.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Tells that the store now says something else: links and sessions are to be looked at again.
+    fn changed(&self, change: &Change);
+
+    /// Appends an audit line.
+    ///
+    /// # Errors
+    /// [`NotAudited`]; then what the line announces does not happen.
+    fn audit(&self, record: &Record) -> Result<(), NotAudited>;
+}
+
+/// An agent that is online.
+#[derive(Clone, Debug)]
+pub struct OnlineAgent {
+    /// Which agent.
+    pub agent: AgentId,
+    /// `quic` or `websocket`.
+    pub transport: &'static str,
+    /// Where its packets come from.
+    pub address: std::net::SocketAddr,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// A live session.
+#[derive(Clone, Debug)]
+pub struct LiveSession {
+    /// The id, the same at both ends.
+    pub session: SessionId,
+    /// The caller's name.
+    pub caller: String,
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// The agent that serves it.
+    pub agent: AgentId,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// Where the caller comes from.
+    pub client_ip: String,
+    /// Since when.
+    pub started: SystemTime,
+    /// Bytes towards the upstream so far.
+    pub bytes_in: u64,
+    /// Bytes towards the caller so far.
+    pub bytes_out: u64,
+}
+
+/// The policy that was put in force.
+#[derive(Clone, Debug)]
+pub struct PolicyInForce {
+    /// Its digest, as in audit lines.
+    pub digest: String,
+    /// What is allowed but looks like a slip.
+    pub warnings: Vec<String>,
+}
+
+/// Why a policy was not put in force: every mistake, with its place.
+#[derive(Clone, Debug)]
+pub struct PolicyRefused {
+    /// The mistakes as people read them.
+    pub mistakes: Vec<String>,
+}
+
+/// What has changed in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An agent's labels or hosts.
+    Agent(AgentId),
+    /// An agent was deleted: its link and its sessions end.
+    AgentGone(AgentId),
+    /// A user's groups, labels or keys, or that the user is disabled.
+    User(String),
+}
+
+/// The audit line could not be written; the cause is in the gateway's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written, so nothing was changed")]
+pub struct NotAudited;

@@ -1,0 +1,65 @@
+//! The routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use fairlead_runtime::tasks::TaskGroup;
+
+use super::desk::{Desk, Office};
+use super::error::ApiError;
+use super::{agents, health, hosts, policy, sessions, tokens, users};
+
+/// From the request's head to the answer's.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The routes of the unix socket, and the few of the TCP address.
+pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
+    let office = Office::new(desk, tasks);
+    let public = watching().with_state(Arc::clone(&office));
+    let admin = Router::new()
+        .route("/v1/tokens", post(tokens::create))
+        .route("/v1/users", get(users::list).post(users::add))
+        .route("/v1/users/{name}", axum::routing::patch(users::change))
+        .route("/v1/users/{name}/keys", get(users::list_keys).post(users::add_keys))
+        .route("/v1/agents", get(agents::list))
+        .route(
+            "/v1/agents/{site}/{name}",
+            get(agents::show).patch(agents::change).delete(agents::delete),
+        )
+        .route("/v1/hosts", get(hosts::list).post(hosts::bind))
+        .route("/v1/hosts/{site}/{host}/{agent}", delete(hosts::unbind))
+        .route("/v1/sessions", get(sessions::list))
+        .route("/v1/sessions/{id}", delete(sessions::kill))
+        .route("/v1/policy/reload", post(policy::reload))
+        .merge(watching())
+        .with_state(office);
+    (finished(admin), finished(public))
+}
+
+fn watching() -> Router<Arc<Office>> {
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+}
+
+fn finished(routes: Router) -> Router {
+    routes
+        .fallback(async || ApiError::not_found("there is no such route", "compare `--version` of both programs"))
+        .method_not_allowed_fallback(async || ApiError::method())
+        .layer(from_fn(in_time))
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            ApiError::busy(format!("the gateway had no answer within {} s", ANSWER_LIMIT.as_secs())).into_response()
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `/v1/sessions`: who is connected now, and ending it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use fairlead_runtime::audit::Record;
+use fairlead_wire::id::SessionId;
+
+use super::api::{self, Sessions};
+use super::desk::{Office, unix};
+use super::error::ApiError;
+use super::extract::{Actor, Scope, Segments};
+use super::live::LiveSession;
+use crate::store::SiteScope;
+
+pub(super) async fn list(State(office): State<Arc<Office>>, Scope(scope): Scope) -> Json<Sessions> {
+    let within = |session: &LiveSession| match &scope {
+        SiteScope::Every => true,
+        SiteScope::One(site) => session.agent.site == *site,
+    };
+    let sessions = office.live().sessions().into_iter().filter(within).map(shown);
+    Json(Sessions {
+        sessions: sessions.collect(),
+    })
+}
+
+pub(super) async fn kill(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Segments(id): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    let session: SessionId = id.parse().map_err(|_| {
+        ApiError::invalid(
+            "that is not a session id",
+            "copy it from `fairlead sessions list` or from the refusal",
+        )
+    })?;
+    let mut record = Record::new("session.kill");
+    record.session = Some(session.to_string());
+    let within = Arc::clone(&office);
+    let ended = async move {
+        if within.live().kill(session) {
+            return Ok(());
+        }
+        Err(ApiError::not_found(
+            format!("there is no live session {session}"),
+            "it may have ended by itself",
+        ))
+    };
+    office.settle(actor, record, ended).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn shown(session: LiveSession) -> api::Session {
+    api::Session {
+        id: session.session.to_string(),
+        caller: session.caller,
+        endpoint: session.endpoint,
+        agent: session.agent.name,
+        site: session.agent.site,
+        rule: session.rule,
+        client_ip: session.client_ip,
+        started: unix(session.started),
+        bytes_in: session.bytes_in,
+        bytes_out: session.bytes_out,
+    }
+}

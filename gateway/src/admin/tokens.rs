@@ -1,0 +1,129 @@
+//! `POST /v1/tokens`: join strings.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use fairlead_identity::join::{JoinKind, JoinSecret, JoinString};
+use fairlead_identity::ssh;
+use secrecy::ExposeSecret;
+
+use super::api::{CreateToken, DEFAULT_SITE, DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, TokenCreated};
+use super::desk::{Office, about_agent, about_user, label};
+use super::error::ApiError;
+use super::extract::{Actor, Body};
+use crate::store::{AgentId, NewToken, TokenGrant, TokenKind};
+
+/// The shortest life of a join string, in seconds.
+const MIN_TTL_SECONDS: u64 = 10;
+
+pub(super) async fn create(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Body(request): Body<CreateToken>,
+) -> Result<Response, ApiError> {
+    let ttl = ttl(&request)?;
+    let grant = grant(request)?;
+    let created = office.now();
+    let expires = created.saturating_add(ttl);
+    let secret = JoinSecret::generate().map_err(|error| ApiError::failed(error.to_string()))?;
+    let token = NewToken {
+        secret_sha256: secret.sha256(),
+        grant: grant.clone(),
+        created,
+        expires,
+    };
+    let join = JoinString {
+        kind: join_kind(grant.kind),
+        addresses: office.join().addresses.clone(),
+        domain: office.join().domain.clone(),
+        ca_sha256: office.join().ca_sha256,
+        secret,
+    };
+    // Written before it is kept: a string that cannot be shown must not be good.
+    let text = join.encode().map_err(|error| ApiError::failed(error.to_string()))?;
+
+    let mut record = match (&grant.kind, &grant.site) {
+        (TokenKind::Agent, Some(site)) => about_agent("token.create", &AgentId::new(site, &grant.name)),
+        _ => about_user("token.create", &grant.name),
+    };
+    record.fact("expires", expires);
+    record.fact("labels", serde_json::json!(grant.labels));
+    record.fact("groups", grant.groups.iter().cloned().collect::<Vec<_>>());
+    record.fact("hosts", grant.hosts.iter().cloned().collect::<Vec<_>>());
+    office
+        .change(actor, record, Vec::new(), move |store| store.create_token(&token))
+        .await?;
+
+    let answer = TokenCreated {
+        join: text.expose_secret().to_owned(),
+        kind: join.kind.as_str().to_owned(),
+        name: grant.name,
+        site: grant.site,
+        expires,
+    };
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+fn ttl(request: &CreateToken) -> Result<i64, ApiError> {
+    let seconds = request.ttl_seconds.unwrap_or(DEFAULT_TTL_SECONDS);
+    if !(MIN_TTL_SECONDS..=MAX_TTL_SECONDS).contains(&seconds) {
+        return Err(ApiError::invalid(
+            format!("a join string cannot be good for {seconds} s"),
+            format!(
+                "choose between {MIN_TTL_SECONDS} s and {} days",
+                MAX_TTL_SECONDS / 86_400
+            ),
+        ));
+    }
+    i64::try_from(seconds).map_err(|_| ApiError::failed("time overflow"))
+}
+
+fn grant(request: CreateToken) -> Result<TokenGrant, ApiError> {
+    let (kind, name) = match (request.agent, request.user) {
+        (Some(agent), None) => (TokenKind::Agent, agent),
+        (None, Some(user)) => (TokenKind::User, user),
+        _ => {
+            let reason = "a join string is for one agent or one user";
+            return Err(ApiError::invalid(reason, "name exactly one of them"));
+        }
+    };
+    let site = match kind {
+        TokenKind::Agent => Some(request.site.unwrap_or_else(|| DEFAULT_SITE.to_owned())),
+        TokenKind::User => request.site,
+    };
+    match kind {
+        TokenKind::Agent => label("agent name", &name)?,
+        TokenKind::User => caller_name(&name)?,
+    }
+    site.iter().try_for_each(|site| label("site", site))?;
+    Ok(TokenGrant {
+        kind,
+        name,
+        site,
+        labels: request.labels,
+        groups: request.groups,
+        hosts: request.hosts,
+    })
+}
+
+/// Refuses names that no SSH certificate may carry.
+pub(super) fn caller_name(name: &str) -> Result<(), ApiError> {
+    let label = name
+        .parse()
+        .map_err(|error| ApiError::invalid(format!("user name: {error}"), ""))?;
+    if ssh::is_reserved_user_name(&label) {
+        let reason = format!("a user cannot be called {name}: in SSH certificates g-… stands for a group");
+        return Err(ApiError::invalid(reason, "choose another name"));
+    }
+    Ok(())
+}
+
+fn join_kind(kind: TokenKind) -> JoinKind {
+    match kind {
+        TokenKind::Agent => JoinKind::Agent,
+        TokenKind::User => JoinKind::User,
+    }
+}

@@ -1,0 +1,133 @@
+//! The TCP side of the one port: slots, first bytes, then the kind that claims them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fairlead_protocol::first_bytes::{self, FIRST_BYTES_MAX, FirstBytes};
+use fairlead_runtime::relay;
+use fairlead_runtime::stop::CancellationToken;
+use fairlead_runtime::tasks::TaskGroup;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::{ClientStream, Face, KINDS, Parts};
+use crate::admission::Admission;
+
+/// A client that says nothing for this long is greeted by the kind whose server speaks first.
+const SILENCE: Duration = Duration::from_secs(2);
+/// First bytes that arrive one by one must still be complete within this.
+const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+/// After a failed accept (no file descriptors left), wait this long before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket with the faces behind it.
+pub struct Listener {
+    socket: TcpListener,
+    faces: BTreeMap<&'static str, Arc<dyn Face>>,
+    admission: Arc<Admission>,
+}
+
+impl Listener {
+    /// Puts every kind of [`KINDS`] behind `socket`.
+    ///
+    /// # Errors
+    /// When a face cannot be made from its parts.
+    pub fn new(socket: TcpListener, parts: &Parts, admission: Arc<Admission>) -> anyhow::Result<Self> {
+        let mut faces = BTreeMap::new();
+        for kind in KINDS {
+            faces.insert(kind.name, (kind.open)(parts)?);
+        }
+        Ok(Self {
+            socket,
+            faces,
+            admission,
+        })
+    }
+}
+
+/// Accepts until `stop`. Connections live on in `tasks` until their own end.
+pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken) {
+    let Listener {
+        socket,
+        faces,
+        admission,
+    } = listener;
+    let faces = Arc::new(faces);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (faces, admission) = (Arc::clone(&faces), Arc::clone(&admission));
+        tasks.spawn("client", async move {
+            let Some(slot) = admission.enter(client.ip()).await else {
+                tracing::debug!(%client, "connection refused: too many handshakes in flight");
+                return;
+            };
+            if let Err(error) = relay::prepare(&stream) {
+                tracing::debug!(%client, %error, "cannot set socket options");
+            }
+            match timeout(FIRST_BYTES_LIMIT, demultiplex(stream)).await {
+                Ok(Some((kind, stream))) => {
+                    if let Some(face) = faces.get(kind) {
+                        face.serve(stream, client, slot).await;
+                    }
+                }
+                Ok(None) => tracing::debug!(%client, "first bytes are no protocol of this port"),
+                Err(_) => tracing::debug!(%client, "first bytes did not arrive within 10 s"),
+            }
+        });
+    }
+}
+
+/// Reads until the first bytes tell the protocol; `None` when they are nobody's.
+async fn demultiplex(mut stream: TcpStream) -> Option<(&'static str, ClientStream)> {
+    let mut seen = BytesMut::with_capacity(FIRST_BYTES_MAX);
+    loop {
+        let class = match timeout(SILENCE, read_some(&mut stream, &mut seen)).await {
+            Ok(class) => class?,
+            Err(_) if seen.is_empty() => {
+                let kind = KINDS.iter().find(|kind| kind.greets_silence)?;
+                return Some((kind.name, ClientStream::new(Bytes::new(), stream)));
+            }
+            Err(_) => continue,
+        };
+        match class {
+            FirstBytes::NeedMore => {}
+            class => {
+                let kind = KINDS.iter().find(|kind| kind.claims == class)?;
+                return Some((kind.name, ClientStream::new(seen.freeze(), stream)));
+            }
+        }
+    }
+}
+
+/// One read; what the bytes so far are, or `None` when the client has gone.
+async fn read_some(stream: &mut TcpStream, seen: &mut BytesMut) -> Option<FirstBytes> {
+    let room = FIRST_BYTES_MAX.saturating_sub(seen.len());
+    let read = stream.take(u64::try_from(room).ok()?).read_buf(seen).await.ok()?;
+    (read > 0).then(|| first_bytes::classify(seen))
+}
+
+/// The address a listener got, where port 0 was asked for.
+impl Listener {
+    /// The local address.
+    ///
+    /// # Errors
+    /// When the socket has none, which does not happen to a listening one.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}

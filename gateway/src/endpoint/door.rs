@@ -1,0 +1,112 @@
+//! The one driver: look up, decide, open. No face has another way to a session.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fairlead_identity::name::{self, Label};
+use fairlead_runtime::audit::Record;
+use fairlead_runtime::clock::Clock;
+use fairlead_wire::id::SessionId;
+
+use super::Answer;
+use crate::access::{AccessRequest, Caller, Denial, Gate, Target};
+use crate::session::{Session, Sessions};
+
+/// The longest part of a caller's words that goes into the audit.
+const ASKED_LIMIT: usize = 200;
+
+/// Finds endpoints by what callers name: a host, its site and a port.
+pub trait Directory: Send + Sync + 'static {
+    /// The endpoint of HOST.SITE at `port` and the agent that owns it, whether or not the agent is online.
+    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Option<Target>>;
+}
+
+/// Leads authenticated callers to sessions.
+pub struct Door {
+    gate: Arc<Gate>,
+    directory: Arc<dyn Directory>,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+    domain: String,
+}
+
+impl Door {
+    /// A door to `sessions` through `gate`.
+    pub fn new(
+        gate: Arc<Gate>,
+        directory: Arc<dyn Directory>,
+        sessions: Sessions,
+        clock: Arc<dyn Clock>,
+        domain: String,
+    ) -> Self {
+        Self {
+            gate,
+            directory,
+            sessions,
+            clock,
+            domain,
+        }
+    }
+
+    /// Opens a session for `caller` to the endpoint that `host` and `port` name in the caller's own words.
+    ///
+    /// # Errors
+    /// A [`Denial`] that is safe to show to the caller. A name that is no endpoint, not even a valid one, is denied the
+    /// same way as a forbidden one.
+    pub async fn enter(
+        &self,
+        caller: &Arc<Caller>,
+        host: &str,
+        port: u16,
+        client: SocketAddr,
+    ) -> Result<Session, Denial> {
+        let target = match name::parse_host(host, &self.domain) {
+            Ok((host, site)) => self.directory.find(&host, &site, port).await,
+            Err(_) => None,
+        };
+        let shown: String = host.chars().filter(|c| !c.is_control()).take(ASKED_LIMIT).collect();
+        let request = self.request(caller, format!("{shown}:{port}"), target, client);
+        let permit = self.gate.decide(&request)?;
+        self.sessions.open(permit).await
+    }
+
+    /// Refuses something that is no endpoint at all (a shell on the gateway, a forward to a socket), with its audit line.
+    pub fn turn_away(&self, caller: &Arc<Caller>, asked: &str, client: SocketAddr) -> Denial {
+        let request = self.request(caller, asked.to_owned(), None, client);
+        match self.gate.decide(&request) {
+            Err(denial) => denial,
+            // Without a target there is nothing that the gate could permit.
+            Ok(permit) => Denial {
+                session: permit.session(),
+                told: fairlead_wire::refusal::Reason::Denied,
+            },
+        }
+    }
+
+    /// Notes that somebody tried to log in and did not get in.
+    pub fn login_failed(&self, login: &str, client: SocketAddr) {
+        let mut record = Record::new("auth.fail");
+        record.client_ip = Some(client.ip().to_string());
+        record.decision = Some("deny".into());
+        record.fact("login", login);
+        // Nothing was permitted; the failure to log it is in the gateway's log.
+        let _unlogged = self.gate.trail().event(&record);
+    }
+
+    fn request(
+        &self,
+        caller: &Arc<Caller>,
+        asked: String,
+        target: Option<Target>,
+        client: SocketAddr,
+    ) -> AccessRequest {
+        AccessRequest {
+            session: SessionId::from_bytes(uuid::Uuid::now_v7().into_bytes()),
+            caller: Arc::clone(caller),
+            asked,
+            target,
+            client,
+            now: self.clock.now(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The SSH face: stock `ssh` finds every endpoint here, by `ssh -J`, `-W` and `-L` (SSH `direct-tcpip`, RFC 4254
+//! section 7.2).
+//!
+//! Callers prove themselves by a user certificate of our SSH user CA or by a registered key; their SSH user name is
+//! their caller name. What runs inside a forwarded channel is end to end between the caller and the endpoint. The gateway
+//! itself has no shell, no exec, no sftp, no listening forward and no socket forward to offer.
+
+mod bridge;
+mod connection;
+mod forward;
+mod handler;
+mod identify;
+mod keys;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use fairlead_protocol::first_bytes::FirstBytes;
+use fairlead_runtime::channel::Transport;
+use fairlead_runtime::tasks::TaskGroup;
+use russh::{Disconnect, server};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Answer, ClientStream, Door, Face, Kind, Parts};
+use crate::admission::Slot;
+use connection::Connection;
+use handler::Handler;
+use identify::Identifier;
+
+pub use keys::Keys;
+
+/// The demultiplexer's entry for this kind.
+pub const KIND: Kind = Kind {
+    name: "ssh",
+    claims: FirstBytes::Ssh,
+    greets_silence: true,
+    open: SshFace::open,
+};
+
+/// From the first byte to the first authentication request.
+const ARRIVAL_GRACE: Duration = Duration::from_secs(15);
+/// From there to a proven identity: people type passphrases and touch tokens.
+const LOGIN_GRACE: Duration = Duration::from_secs(60);
+/// Time for a disconnect message to leave before the connection is cut.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The face with what all its connections share.
+struct SshFace {
+    config: Arc<server::Config>,
+    shared: Arc<Shared>,
+}
+
+/// What a connection's handler needs.
+struct Shared {
+    door: Arc<Door>,
+    identifier: Identifier,
+    tasks: TaskGroup,
+    domain: String,
+}
+
+impl SshFace {
+    fn open(parts: &Parts) -> anyhow::Result<Arc<dyn Face>> {
+        let config = Arc::new(
+            parts
+                .ssh
+                .server_config()
+                .context("the SSH host key or certificate cannot be used")?,
+        );
+        let identifier = Identifier::new(Arc::clone(&parts.callers), parts.ssh.user_cas()?);
+        let shared = Shared {
+            door: Arc::clone(&parts.door),
+            identifier,
+            tasks: parts.tasks.clone(),
+            domain: parts.domain.clone(),
+        };
+        Ok(Arc::new(Self {
+            config,
+            shared: Arc::new(shared),
+        }))
+    }
+
+    async fn run(&self, stream: ClientStream, client: SocketAddr, slot: Slot) {
+        let connection = Connection::new(client);
+        // However this task ends, russh's own task ends with it.
+        let _cut = connection.cut.clone().drop_guard();
+        let _ended = connection.ended.clone().drop_guard();
+        let arrival_ends = Instant::now() + ARRIVAL_GRACE;
+        let handler = Handler::new(Arc::clone(&self.shared), Arc::clone(&connection), slot);
+        let transport = Transport::new(stream, Arc::clone(&connection.flow), connection.cut.clone());
+        let greeting = server::run_stream(Arc::clone(&self.config), transport, handler);
+        let Ok(Ok(mut running)) = timeout_at(arrival_ends, greeting).await else {
+            tracing::debug!(%client, "no SSH greeting");
+            return;
+        };
+        tokio::select! {
+            _over = &mut running => return self.note_failed_login(&connection),
+            () = connection.proven.cancelled() => {}
+            () = login_grace(&connection, arrival_ends) => {
+                tracing::debug!(%client, "nobody logged in in time");
+                return self.note_failed_login(&connection);
+            }
+        }
+        let handle = running.handle();
+        tokio::select! {
+            over = &mut running => {
+                if let Err(error) = over {
+                    tracing::debug!(%client, %error, "SSH connection failed");
+                }
+            }
+            () = self.shared.tasks.token().cancelled() => {
+                // Sessions that are being ended say so themselves, with their reason.
+                if !connection.is_idle() && timeout(FAREWELL, &mut running).await.is_ok() {
+                    return;
+                }
+                let text = "fairlead: the gateway is stopping".to_owned();
+                let _gone = timeout(FAREWELL, handle.disconnect(Disconnect::ByApplication, text, String::new())).await;
+                let _parted = timeout(FAREWELL, &mut running).await;
+            }
+        }
+    }
+
+    /// One audit line for a connection on which somebody tried and nobody got in.
+    fn note_failed_login(&self, connection: &Connection) {
+        if let Some(login) = connection.take_refused() {
+            self.shared.door.login_failed(&login, connection.client);
+        }
+    }
+}
+
+/// Ends when the client has taken too long to log in.
+async fn login_grace(connection: &Connection, arrival_ends: Instant) {
+    if timeout_at(arrival_ends, connection.asked.cancelled()).await.is_ok() {
+        tokio::time::sleep(LOGIN_GRACE).await;
+    }
+}
+
+impl Face for SshFace {
+    fn serve<'a>(&'a self, stream: ClientStream, client: SocketAddr, slot: Slot) -> Answer<'a, ()> {
+        Box::pin(self.run(stream, client, slot))
+    }
+}
+
+impl std::fmt::Debug for SshFace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SshFace")
+    }
+}

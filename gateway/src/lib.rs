@@ -1,0 +1,435 @@
+//! The Fairlead gateway: agents dial it, callers connect to it, and its access policy decides who reaches what.
+//!
+//! This file is the composition root: the only one that knows every room. It is long, flat and boring.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )
+)]
+
+pub mod access;
+pub mod admin;
+mod admission;
+mod authority_files;
+pub mod config;
+pub mod endpoint;
+mod gauges;
+pub mod init;
+pub mod link;
+mod live;
+mod policy_set;
+mod registry;
+pub mod session;
+pub mod store;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use fairlead_identity::keys::{self, PrivateKey};
+use fairlead_identity::principal::{Kind, Principal};
+use fairlead_identity::tls;
+use fairlead_identity::verify::Roots;
+use fairlead_policy::AccessPolicy;
+use fairlead_runtime::audit::{self, AuditLog};
+use fairlead_runtime::clock::{Clock, SystemClock};
+use fairlead_runtime::metrics::Metrics;
+use fairlead_runtime::stop::CancellationToken;
+use fairlead_runtime::tasks::TaskGroup;
+use fairlead_wire::refusal::Reason;
+use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use access::{Gate, Meters, Trail};
+use admin::{Admin, Desk, JoinFacts, PolicyInForce, PolicyRefused};
+use admission::Admission;
+use authority_files::{Authorities, AuthorityFiles};
+use config::Config;
+use endpoint::{Door, Listener, Parts};
+use link::{Acceptor, ResetKey, Roster};
+use live::LiveGateway;
+use policy_set::PolicySet;
+use registry::Registry;
+use session::{Ceilings, Sessions, Table};
+use store::{SqliteStore, StoreHandle};
+
+/// Life of the gateway's own certificates; made anew at every start.
+const OWN_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long each step of the stop may take beyond its purpose.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// How often a port is tried again when port 0 was asked for and only one of TCP and UDP was free.
+const PORT_TRIES: usize = 16;
+
+/// A running gateway.
+pub struct Gateway {
+    /// The one port, TCP and UDP.
+    pub address: SocketAddr,
+    /// Where metrics and health are served over TCP, if anywhere.
+    pub metrics_address: Option<SocketAddr>,
+    config: Config,
+    live: Arc<LiveGateway>,
+    table: Arc<Table>,
+    roster: Arc<Roster>,
+    store: StoreHandle,
+    audit: Arc<AuditLog>,
+    quic: quinn::Endpoint,
+    /// Stops accepting callers.
+    faces_stop: CancellationToken,
+    /// Stops accepting agents and ends links.
+    links_stop: CancellationToken,
+    clients: TaskGroup,
+    links: TaskGroup,
+    house: TaskGroup,
+}
+
+/// Why a gateway does not start, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its files or its state directory are not what they must be: only a person can put that right.
+    #[error("{0:#}")]
+    Configuration(anyhow::Error),
+    /// Something that it needs is taken or fails; the same files may do later.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
+impl Gateway {
+    /// Starts a gateway that was set up by [`init::init`]. Everything that can be wrong is found before a socket is bound.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start(config: Config, parent: &CancellationToken) -> Result<Self, StartError> {
+        // Order: what is read, then what remembers, then who decides, then sockets, then whoever answers on them.
+        let authorities = own_authorities(&config).map_err(StartError::Configuration)?;
+        Self::raise(config, authorities, parent)
+            .await
+            .map_err(StartError::Failed)
+    }
+
+    async fn raise(config: Config, authorities: Arc<Authorities>, parent: &CancellationToken) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let policy_set = PolicySet::new(config.access.clone(), &config.state_dir);
+        let policy = first_policy(&policy_set);
+        let audit_path = config.state_dir.join("audit.jsonl");
+        let audit = Arc::new(AuditLog::open(&audit_path, &config.domain)?);
+        let store = SqliteStore::open(&init::state_file(&config.state_dir))?;
+        let reset_key = ResetKey::load_or_create(&config.state_dir.join("quic_reset_key"))?;
+        let metrics = Arc::new(Metrics::new());
+        let trail = Trail::new(Arc::clone(&audit), Meters::new(&metrics));
+        let gate = Arc::new(Gate::new(policy, trail.clone()));
+        let roster = Roster::new(config.limits.links);
+        let table = Table::new(ceilings(&config));
+        let admission = Admission::new(config.limits.handshakes_in_flight, config.limits.handshakes_per_source);
+        gauges::register(&metrics, &roster, &table, &admission);
+
+        let roots = Roots::from_der(std::slice::from_ref(authorities.x509.root_der()))?;
+        let tls = quic_tls(&authorities, &config, &roots, clock.now())?;
+        let (tcp, quic) = bind(config.listen, &tls, &reset_key).await?;
+        let address = tcp.local_addr()?;
+        let admin = Admin::bind(&admin_settings(&config)).await?;
+        let metrics_address = admin.metrics_address();
+
+        let stop = parent.child_token();
+        let house = TaskGroup::new("house", &stop);
+        let store = StoreHandle::start(store, &house)?;
+        let links = TaskGroup::new("links", &CancellationToken::new());
+        let clients = TaskGroup::new("clients", &CancellationToken::new());
+        house.spawn("audit-sync", audit::keep_synced(Arc::clone(&audit), house.clone()));
+
+        let registry = Arc::new(Registry {
+            store: store.clone(),
+            authorities: Arc::clone(&authorities),
+            trail: trail.clone(),
+            clock: Arc::clone(&clock),
+            lives: config.certificates,
+            domain: config.domain.clone(),
+            trust_domain: config.trust_domain.clone(),
+            announce: announced(&config, address.port()),
+        });
+        let (faces_stop, links_stop) = (CancellationToken::new(), CancellationToken::new());
+        let live = Arc::new(LiveGateway {
+            gate: Arc::clone(&gate),
+            policy_set,
+            reloading: Arc::default(),
+            roster: Arc::clone(&roster),
+            table: Arc::clone(&table),
+            metrics,
+            house: house.clone(),
+            stopping: faces_stop.clone(),
+        });
+        let join = JoinFacts {
+            addresses: announced(&config, address.port()),
+            domain: config.domain.clone(),
+            ca_sha256: authorities.x509.root_sha256(),
+        };
+        let desk = Desk {
+            store: store.clone(),
+            live: live.clone(),
+            join,
+            clock: Arc::clone(&clock),
+        };
+        admin.start(desk, &house);
+        let acceptor = Acceptor {
+            roots,
+            trust_domain: config.trust_domain.clone(),
+            admission: Arc::clone(&admission),
+            roster: Arc::clone(&roster),
+            registrar: registry.clone(),
+        };
+        let accepting = link::serve(quic.clone(), acceptor, links.clone(), links_stop.clone());
+        spawn_for_life(&house, "accept-links", &links_stop, accepting);
+
+        let sessions = Sessions::new(Arc::clone(&roster), Arc::clone(&table), trail);
+        let door = Door::new(
+            Arc::clone(&gate),
+            registry.clone(),
+            sessions,
+            Arc::clone(&clock),
+            config.domain.clone(),
+        );
+        let parts = Parts {
+            door: Arc::new(door),
+            callers: registry.clone(),
+            domain: config.domain.clone(),
+            ssh: ssh_keys(&authorities, &config, clock.now())?,
+            tasks: clients.clone(),
+        };
+        let listener = Listener::new(tcp, &parts, admission)?;
+        let accepting = endpoint::serve(listener, clients.clone(), faces_stop.clone());
+        spawn_for_life(&house, "accept-callers", &faces_stop, accepting);
+        tracing::info!(%address, domain = config.domain, "gateway is up");
+        Ok(Self {
+            address,
+            metrics_address,
+            config,
+            live,
+            table,
+            roster,
+            store,
+            audit,
+            quic,
+            faces_stop,
+            links_stop,
+            clients,
+            links,
+            house,
+        })
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Who is online.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// The live sessions.
+    pub fn sessions(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Reads the access policy again; a set with mistakes changes nothing.
+    ///
+    /// # Errors
+    /// The mistakes, in words with places.
+    pub async fn reload_policy(&self) -> Result<PolicyInForce, PolicyRefused> {
+        self.live.reload_policy().await
+    }
+
+    /// Waits until the gateway ends by itself, which only a fault of its own makes it do.
+    pub async fn ended(&self) {
+        self.house.token().cancelled().await;
+    }
+
+    /// Stops in order; sessions may go on for `grace`.
+    pub async fn stop(self, grace: Duration) {
+        // 1. Nobody new: no connections, and no sessions over those that are there.
+        self.table.close(Reason::GatewayStopping);
+        self.faces_stop.cancel();
+        // 2. Sessions finish, until grace ends; then their permits lapse and the callers are told.
+        if timeout(grace, self.table.emptied()).await.is_err() {
+            tracing::info!(sessions = self.table.len(), "ending sessions that outlast the drain");
+        }
+        self.table.end_all(Reason::GatewayStopping);
+        // Whoever waits for an agent's answer is in the table too, and is told by the lapse.
+        let _still_there = timeout(STEP_LIMIT, self.table.emptied()).await;
+        self.clients.stop(STEP_LIMIT).await;
+        // 3. Links close; agents are told and dial again.
+        self.links_stop.cancel();
+        self.links.stop(STEP_LIMIT).await;
+        self.quic.close(
+            quinn::VarInt::from_u32(Reason::GatewayStopping.code()),
+            b"the gateway stops",
+        );
+        let _lingering = timeout(STEP_LIMIT, self.quic.wait_idle()).await;
+        // 4. What must be kept is kept; the store's thread belongs to the house.
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store did not close");
+        }
+        self.house.stop(STEP_LIMIT).await;
+        if let Err(error) = self.audit.sync() {
+            tracing::error!(%error, "the audit log could not be synced");
+        }
+    }
+}
+
+/// Checks what can be checked without running: state, keys, policy. Writes nothing.
+///
+/// # Errors
+/// Every mistake found, in words.
+pub fn check(config: &Config) -> Result<(), Vec<String>> {
+    let mut mistakes = Vec::new();
+    let state = AuthorityFiles::look(&config.state_dir).and_then(|files| files.load());
+    mistakes.extend(state.err().map(|error| format!("{error:#}")));
+    let policy = PolicySet::new(config.access.clone(), &config.state_dir);
+    mistakes.extend(policy.compile().err().unwrap_or_default());
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+/// Keys and certificates, which must be this trust domain's.
+fn own_authorities(config: &Config) -> anyhow::Result<Arc<Authorities>> {
+    let authorities = AuthorityFiles::open(&config.state_dir)?.load()?;
+    if authorities.x509.trust_domain() != config.trust_domain {
+        bail!(
+            "trust_domain is {}, but this gateway was set up as {}; it cannot change",
+            config.trust_domain,
+            authorities.x509.trust_domain()
+        );
+    }
+    Ok(Arc::new(authorities))
+}
+
+/// The policy to start with: the files, else the last good set, else nothing is allowed.
+fn first_policy(set: &PolicySet) -> AccessPolicy {
+    let mistakes = match set.compile() {
+        Ok(compiled) => {
+            for warning in &compiled.warnings {
+                tracing::warn!("{}", warning.0);
+            }
+            set.keep(&compiled.sources);
+            return compiled.policy;
+        }
+        Err(mistakes) => mistakes,
+    };
+    for mistake in &mistakes {
+        tracing::error!("{mistake}");
+    }
+    set.set_trouble(mistakes.into_iter().next());
+    match set.last_good() {
+        Some(policy) => {
+            tracing::error!("the access policy has mistakes; the last good one stays in force");
+            policy
+        }
+        None => {
+            tracing::error!("the access policy has mistakes and there is no earlier one: nothing is allowed");
+            AccessPolicy::deny_all()
+        }
+    }
+}
+
+/// Spawns what must not end before `told`; an earlier end, as by a panic or a socket that is gone, ends the gateway.
+fn spawn_for_life(
+    house: &TaskGroup,
+    name: &'static str,
+    told: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let (life, told) = (house.token().clone(), told.clone());
+    house.spawn_critical(name, async move {
+        work.await;
+        if told.is_cancelled() {
+            // The house ends later, and not because of this.
+            life.cancelled().await;
+        }
+    });
+}
+
+fn admin_settings(config: &Config) -> admin::Settings {
+    admin::Settings {
+        socket: config.admin_socket.clone(),
+        metrics_listen: config.metrics_listen,
+    }
+}
+
+fn ceilings(config: &Config) -> Ceilings {
+    let limits = &config.limits;
+    Ceilings {
+        total: limits.sessions,
+        per_user: limits.sessions_per_caller.user,
+        per_workload: limits.sessions_per_caller.workload,
+    }
+}
+
+fn announced(config: &Config, port: u16) -> Vec<String> {
+    // Port 0 stands for the port that was bound.
+    let with_port = |address: &String| match address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{port}"),
+        None => address.clone(),
+    };
+    config.announce.iter().map(with_port).collect()
+}
+
+/// TLS of the links, with a leaf of the gateway's own, made anew at every start.
+fn quic_tls(
+    authorities: &Authorities,
+    config: &Config,
+    roots: &Roots,
+    now: SystemTime,
+) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    let key = PrivateKey::generate()?;
+    let name = "gateway".parse()?;
+    let who = Principal::new(&config.trust_domain, None, Kind::Gateway, name)?;
+    let dns = [config.domain.clone()];
+    let serial = keys::random_serial()?;
+    let issued = authorities
+        .x509
+        .issue(&key.csr_der()?, &who, &dns, OWN_CERTIFICATE_LIFE, now, serial)?;
+    let chain: Vec<CertificateDer<'static>> = issued.chain_der.into_iter().map(CertificateDer::from).collect();
+    Ok(tls::gateway_quic(chain, &key, roots, &[ALPN_LINK, ALPN_ENROLL])?)
+}
+
+fn ssh_keys(authorities: &Authorities, config: &Config, now: SystemTime) -> anyhow::Result<endpoint::ssh::Keys> {
+    let ssh = &authorities.ssh;
+    let names = [config.domain.clone()];
+    let serial = u64::from_be_bytes(*keys::random::<8>()?);
+    let certificate =
+        ssh.issue_host_certificate(&ssh.host_key().public_line(), &names, OWN_CERTIFICATE_LIFE, now, serial)?;
+    Ok(endpoint::ssh::Keys {
+        host_key: secrecy::ExposeSecret::expose_secret(&ssh.host_key().to_openssh()?).to_owned(),
+        host_certificate: certificate,
+        user_cas: vec![ssh.user_ca().public_line()],
+    })
+}
+
+/// Binds TCP and UDP on one port.
+async fn bind(
+    listen: SocketAddr,
+    tls: &Arc<rustls::ServerConfig>,
+    key: &ResetKey,
+) -> anyhow::Result<(TcpListener, quinn::Endpoint)> {
+    let mut tries = 0;
+    loop {
+        let tcp = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on TCP {listen}: choose another `listen`, or end what uses the port")
+        })?;
+        match link::bind(tcp.local_addr()?, Arc::clone(tls), key) {
+            Ok(quic) => return Ok((tcp, quic)),
+            Err(_) if listen.port() == 0 && tries < PORT_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

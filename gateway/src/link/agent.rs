@@ -1,0 +1,324 @@
+//! One agent's link from its Hello to its end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use fairlead_identity::verify::Authenticated;
+use fairlead_runtime::frame;
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
+use fairlead_wire::control::{Body, Control, Offer, Refused};
+use fairlead_wire::refusal::Reason;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+
+use super::accept::Shared;
+use super::roster::Link;
+use super::state::{Action, LinkState};
+
+/// The control stream and Hello must come this soon after the handshake.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// Frames waiting for an agent that does not read; one more ends the link.
+const OUTBOX: usize = 32;
+/// Requests of one agent that wait for the store; one more ends the link.
+const REQUESTS: usize = 16;
+/// How long an agent that ended its control stream may take to close the connection.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A frame must leave within this, or the agent counts as gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a link ended, in the operator's words.
+type Ended = Result<(), (Reason, String)>;
+
+/// Serves a connection whose certificate named an agent.
+pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenticated) {
+    let client = connection.remote_address().ip();
+    let outcome = match timeout(HELLO_LIMIT, greet(shared, &connection, &who)).await {
+        Ok(Ok(greeted)) => run(shared, greeted, client).await,
+        Ok(Err(refused)) => Err(refused),
+        Err(_) => Err((Reason::Malformed, "no Hello within 10 s".into())),
+    };
+    if let Err((reason, text)) = outcome {
+        tracing::info!(agent = %who.principal(), %reason, text, "link refused");
+        connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+    }
+}
+
+struct Greeted {
+    link: Arc<Link>,
+    state: LinkState,
+    send: SendStream,
+    recv: RecvStream,
+    outbox: mpsc::Receiver<Control>,
+}
+
+/// What an agent asks for that takes the store; answered one after the other, while its frames are still read.
+enum Request {
+    Offer(Offer),
+    CertifyHostKey(String),
+    Renew(Vec<u8>),
+}
+
+/// Hello, admission, Welcome.
+async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) -> Result<Greeted, (Reason, String)> {
+    let (mut send, mut recv) = connection
+        .accept_bi()
+        .await
+        .map_err(|error| (Reason::Malformed, format!("no control stream: {error}")))?;
+    let mut state = LinkState::default();
+    let frame = read(&mut recv)
+        .await?
+        .ok_or((Reason::Malformed, "the control stream ended before Hello".to_owned()))?;
+    let (version, hello) = match state.handle(frame) {
+        Action::Admit { version, hello } => (version, hello),
+        Action::Close(reason, text) => return refuse(&mut send, reason, text).await,
+        _ => return Err((Reason::Malformed, "the first message must be Hello".into())),
+    };
+    let boot = hello
+        .boot_id()
+        .map_err(|error| (Reason::Malformed, error.to_string()))?;
+    let agent = match shared.registrar.admit(who, hello.reported.into_iter().collect()).await {
+        Ok(agent) => agent,
+        Err(reason) => return refuse(&mut send, reason, format!("this agent may not link: {reason}")).await,
+    };
+    let (sender, outbox) = mpsc::channel(OUTBOX);
+    let link = Arc::new(Link {
+        agent,
+        boot,
+        spki: *who.spki_sha256(),
+        connection: connection.clone(),
+        since: SystemTime::now(),
+        outbox: sender,
+        pong: watch::Sender::new(0),
+        confirmed: AtomicBool::new(false),
+        bindings_changed: Notify::new(),
+    });
+    // Welcome goes out before the link is on the roster: nobody opens a stream to an agent that was not told it is in.
+    write(
+        &mut send,
+        &Control {
+            body: Some(Body::Welcome(shared.registrar.welcome(version))),
+        },
+    )
+    .await?;
+    Ok(Greeted {
+        link,
+        state,
+        send,
+        recv,
+        outbox,
+    })
+}
+
+async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
+    let Greeted {
+        link,
+        mut state,
+        mut send,
+        mut recv,
+        mut outbox,
+    } = greeted;
+    if let Err(reason) = shared.roster.attach(Arc::clone(&link)).await {
+        let text = match reason {
+            Reason::Conflict => {
+                shared.registrar.conflict(&link.agent, client);
+                "another machine with this agent's identity is online and keeps serving; enrol this one anew under its own name"
+            }
+            _ => "the gateway has as many links as it may have",
+        };
+        tracing::warn!(agent = %link.agent, %reason, %client, "link refused");
+        return refuse(&mut send, reason, text.to_owned()).await;
+    }
+
+    let (requests, mut waiting) = mpsc::channel(REQUESTS);
+    let mut up = false;
+    // Frames are read whatever the store does: a slow store must not make a live agent miss a probe.
+    let hearing = async {
+        while let Some(frame) = read(&mut recv).await? {
+            hear(&link, &requests, state.handle(frame))?;
+        }
+        Ok(())
+    };
+    let answering = async {
+        confirm(shared, &link).await?;
+        up = true;
+        let changed = shared.registrar.link_changed(&link.agent, client, true, String::new());
+        changed.await;
+        tracing::info!(agent = %link.agent, %client, transport = "quic", "link up");
+        answer(shared, &link, &mut waiting).await
+    };
+    let sending = async {
+        while let Some(frame) = outbox.recv().await {
+            write(&mut send, &frame).await?;
+        }
+        Ok(())
+    };
+    // Whichever ends first ends the link; all of them belong to this task, nothing outlives it.
+    let ended: Ended = tokio::select! {
+        ended = hearing => ended,
+        ended = answering => ended,
+        ended = sending => ended,
+        error = link.connection.closed() => Err((Reason::Offline, error.to_string())),
+        () = shared.stop.cancelled() => Err((Reason::GatewayStopping, "the gateway stops".into())),
+    };
+    shared.roster.detach(&link);
+    if !up {
+        return match ended {
+            Ok(()) => Ok(()),
+            Err((reason, text)) => refuse(&mut send, reason, text).await,
+        };
+    }
+    let why = ended
+        .as_ref()
+        .err()
+        .map_or_else(|| "the agent ended the link".to_owned(), |(_, text)| text.clone());
+    shared
+        .registrar
+        .link_changed(&link.agent, client, false, why.clone())
+        .await;
+    tracing::info!(agent = %link.agent, why, "link down");
+    if ended.is_ok() {
+        // The agent closes next; its sessions end by that, and with its reason.
+        let _closed = timeout(FAREWELL, link.connection.closed()).await;
+    }
+    // Closing once more would put our reason in the place of the agent's.
+    if link.connection.close_reason().is_none() {
+        let (reason, text) = ended.err().unwrap_or((Reason::AgentStopping, String::new()));
+        link.connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+    }
+    Ok(())
+}
+
+/// Asks the store again: an agent that was deleted between admission and its
+/// place on the roster had no link yet that the deletion could end.
+async fn confirm(shared: &Shared, link: &Arc<Link>) -> Ended {
+    match shared.registrar.still_admitted(&link.agent, link.spki).await {
+        Ok(()) => Ok(()),
+        Err(reason) => Err((reason, format!("this agent may not link: {reason}"))),
+    }
+}
+
+/// Does what needs no store at once and queues the rest.
+fn hear(link: &Link, requests: &mpsc::Sender<Request>, action: Action) -> Ended {
+    let request = match action {
+        Action::Offer(offer) => Request::Offer(offer),
+        Action::CertifyHostKey(key) => Request::CertifyHostKey(key),
+        Action::Renew(csr_der) => Request::Renew(csr_der),
+        Action::Reply(reply) => return post(link, reply),
+        Action::Alive(nonce) => {
+            link.pong.send_replace(nonce);
+            return Ok(());
+        }
+        Action::Ignore => return Ok(()),
+        Action::Close(reason, text) => return Err((reason, text)),
+        Action::Admit { .. } => return Err((Reason::Malformed, "Hello came twice".into())),
+    };
+    requests.try_send(request).map_err(|_| {
+        let text = "the agent asks for more than the gateway can answer in time".to_owned();
+        (Reason::Limit, text)
+    })
+}
+
+/// Answers an agent's requests in their order; does not end but by an error.
+async fn answer(shared: &Shared, link: &Link, waiting: &mut mpsc::Receiver<Request>) -> Ended {
+    // What stands until the agent says otherwise, to be looked at again when its bindings change.
+    let (mut offered, mut host_key) = (None, None);
+    loop {
+        let request = tokio::select! {
+            request = waiting.recv() => request,
+            () = link.bindings_changed.notified() => None,
+        };
+        match request {
+            Some(Request::Offer(offer)) => answer_offer(shared, link, offered.insert(offer)).await?,
+            Some(Request::CertifyHostKey(key)) => certify(shared, link, host_key.insert(key)).await?,
+            Some(Request::Renew(csr_der)) => renew(shared, link, csr_der).await?,
+            None => {
+                if let Some(key) = &host_key {
+                    certify(shared, link, key).await?;
+                }
+                if let Some(offer) = &offered {
+                    answer_offer(shared, link, offer).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn answer_offer(shared: &Shared, link: &Link, offer: &Offer) -> Ended {
+    let answer = shared.registrar.offer(&link.agent, link.spki, offer.clone()).await;
+    let answer = answer.map_err(|reason| (reason, format!("the offer was not taken: {reason}")))?;
+    if let Some(first) = answer.refused.first() {
+        // One line however many there are: a hostile agent must not fill the log.
+        let reason = Reason::from_code(first.reason).map_or("unknown", Reason::name);
+        let (refused, url) = (answer.refused.len(), first.url.as_str());
+        tracing::warn!(agent = %link.agent, refused, url, reason, "an agent offers endpoints that it may not offer");
+    }
+    post(
+        link,
+        Control {
+            body: Some(Body::OfferAnswer(answer)),
+        },
+    )?;
+    // From here on the agent has all it needs to serve: its host certificate, if it asked for one, went before.
+    shared.roster.confirm(link);
+    Ok(())
+}
+
+async fn certify(shared: &Shared, link: &Link, key: &str) -> Ended {
+    let certified = shared
+        .registrar
+        .certify_host_key(&link.agent, link.spki, key.to_owned());
+    let body = match certified.await {
+        Ok(certificate) => Body::HostCertificate(certificate),
+        Err(Reason::Revoked) => return Err((Reason::Revoked, "the agent's key was replaced".into())),
+        Err(reason) => Body::Refused(Refused::new(reason, "the host key was not certified")),
+    };
+    post(link, Control { body: Some(body) })
+}
+
+async fn renew(shared: &Shared, link: &Link, csr_der: Vec<u8>) -> Ended {
+    let body = match shared.registrar.renew(&link.agent, link.spki, csr_der).await {
+        Ok(renewed) => Body::Renewed(renewed),
+        Err(reason) => Body::Refused(Refused::new(reason, "the certificate was not renewed")),
+    };
+    post(link, Control { body: Some(body) })
+}
+
+fn post(link: &Link, frame: Control) -> Ended {
+    link.outbox.try_send(frame).map_err(|_| {
+        (
+            Reason::SlowReader,
+            "the agent does not read its control stream".to_owned(),
+        )
+    })
+}
+
+async fn read(recv: &mut RecvStream) -> Result<Option<Control>, (Reason, String)> {
+    let body = frame::read_frame(recv, MAX_CONTROL_FRAME)
+        .await
+        .map_err(|error| (Reason::Malformed, error.to_string()))?;
+    body.map(|body| codec::decode_body(&body))
+        .transpose()
+        .map_err(|error| (Reason::Malformed, error.to_string()))
+}
+
+async fn write(send: &mut SendStream, frame: &Control) -> Ended {
+    let bytes = codec::encode(frame, MAX_CONTROL_FRAME).map_err(|error| (Reason::Internal, error.to_string()))?;
+    match timeout(WRITE_LIMIT, send.write_all(&bytes)).await {
+        Ok(written) => written.map_err(|error| (Reason::Offline, error.to_string())),
+        Err(_) => Err((Reason::SlowReader, "the agent does not read its control stream".into())),
+    }
+}
+
+/// Tells the agent why in words it can log, and lets the bytes arrive before the connection closes.
+async fn refuse<T>(send: &mut SendStream, reason: Reason, text: String) -> Result<T, (Reason, String)> {
+    let frame = Control {
+        body: Some(Body::Refused(Refused::new(reason, &text))),
+    };
+    write(send, &frame).await?;
+    let _already_finished = send.finish();
+    let _peer_gone = timeout(Duration::from_secs(2), send.stopped()).await;
+    Err((reason, text))
+}

@@ -1,0 +1,79 @@
+//! The enrolment ALPN: one request, one answer, no certificate needed.
+
+use std::time::Duration;
+
+use fairlead_runtime::frame;
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
+use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest, PROOF_EXPORTER};
+use fairlead_wire::refusal::{Reason, Refused};
+use fairlead_wire::version;
+use quinn::{Connection, VarInt};
+use tokio::time::timeout;
+
+use super::accept::Shared;
+
+/// From the handshake to the answer.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Answers one enrolment request.
+pub(super) async fn serve(shared: &Shared, connection: Connection) {
+    let client = connection.remote_address().ip();
+    match timeout(EXCHANGE_LIMIT, exchange(shared, &connection)).await {
+        Ok(Ok(())) => connection.close(0_u32.into(), b"done"),
+        Ok(Err(error)) => {
+            tracing::debug!(%client, %error, "enrolment failed");
+            connection.close(
+                VarInt::from_u32(Reason::Malformed.code()),
+                b"malformed enrolment request",
+            );
+        }
+        Err(_) => connection.close(
+            VarInt::from_u32(Reason::Malformed.code()),
+            b"no enrolment request within 10 s",
+        ),
+    }
+}
+
+async fn exchange(shared: &Shared, connection: &Connection) -> anyhow::Result<()> {
+    let (mut send, mut recv) = connection.accept_bi().await?;
+    let body = frame::read_frame(&mut recv, MAX_PREAUTH_FRAME)
+        .await?
+        .ok_or_else(|| anyhow::anyhow!("empty request"))?;
+    let request: EnrollRequest = codec::decode_body(&body)?;
+    let answer = match vet(&request) {
+        Ok(()) => {
+            let exporter = exporter(connection)?;
+            let client = connection.remote_address().ip();
+            shared.registrar.enroll(request, exporter, client).await
+        }
+        Err((reason, detail)) => refused(reason, detail),
+    };
+    send.write_all(&codec::encode(&answer, MAX_CONTROL_FRAME)?).await?;
+    send.finish()?;
+    // The answer must arrive before the connection closes.
+    let _peer_gone = timeout(Duration::from_secs(5), send.stopped()).await;
+    Ok(())
+}
+
+/// What a proof of key signs, so that a proof made for one connection is worth nothing on another.
+fn exporter(connection: &Connection) -> anyhow::Result<[u8; 32]> {
+    let mut exporter = [0; 32];
+    let exported = connection.export_keying_material(&mut exporter, PROOF_EXPORTER, b"");
+    exported.map_err(|_| anyhow::anyhow!("the TLS connection exports no keying material"))?;
+    Ok(exporter)
+}
+
+fn vet(request: &EnrollRequest) -> Result<(), (Reason, String)> {
+    request
+        .check()
+        .map_err(|error| (Reason::Malformed, error.to_string()))?;
+    version::check_required(&request.requires).map_err(|error| (Reason::Unsupported, error.to_string()))?;
+    version::negotiate(request.version_min, request.version_max)
+        .map_err(|error| (Reason::Unsupported, error.to_string()))?;
+    Ok(())
+}
+
+/// An enrolment answer that says no.
+fn refused(reason: Reason, detail: String) -> EnrollAnswer {
+    EnrollAnswer::refused(Refused::new(reason, &detail))
+}

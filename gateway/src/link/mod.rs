@@ -1,0 +1,89 @@
+//! Live connections from agents: accepting them, knowing who is online, opening streams to them.
+//!
+//! What the store knows of agents and what enrolment issues is asked through [`Registrar`], which the composition root
+//! implements; this room decides nothing about access (opening a stream takes a [`crate::access::Permit`]).
+
+mod accept;
+mod agent;
+mod enrollment;
+mod quic;
+mod roster;
+mod state;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+
+use fairlead_identity::name::Label;
+use fairlead_identity::verify::Authenticated;
+use fairlead_wire::control::{HostCertificate, Offer, OfferAnswer, Renewed, Welcome};
+use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
+use fairlead_wire::refusal::Reason;
+
+pub use accept::{Acceptor, serve};
+pub use quic::{ResetKey, bind};
+pub use roster::{AgentStream, OnlineAgent, OpenError, Roster};
+
+/// A future that a [`Registrar`] gives; boxed because the trait is used as an object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An agent's name within its site; the key of everything the gateway knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentKey {
+    /// The site, an isolation border.
+    pub site: Label,
+    /// The agent's name, unique in the site.
+    pub name: Label,
+}
+
+impl std::fmt::Display for AgentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.name, self.site)
+    }
+}
+
+/// What links need from the rooms that remember: the store, the authority, the audit.
+pub trait Registrar: Send + Sync + 'static {
+    /// Whether this certificate's holder may link: known, not deleted, same key. `reported` is what the agent says of itself.
+    fn admit<'a>(
+        &'a self,
+        who: &'a Authenticated,
+        reported: Vec<(String, String)>,
+    ) -> Answer<'a, Result<AgentKey, Reason>>;
+    /// Whether the agent's row still stands with this key. [`Registrar::admit`] is asked before the link is on the
+    /// roster, this after: a deletion in between found no link to end.
+    fn still_admitted<'a>(&'a self, agent: &'a AgentKey, spki: [u8; 32]) -> Answer<'a, Result<(), Reason>>;
+    /// Another machine with a linked agent's key tries to link; told for the audit.
+    fn conflict(&self, agent: &AgentKey, client: IpAddr);
+    /// What a linked agent is told first.
+    fn welcome(&self, version: u32) -> Welcome;
+    /// Which of the offered endpoints are the agent's to offer; remembers the accepted ones. An error ends the link:
+    /// `revoked` when the agent's row has another key than the link's by now.
+    fn offer<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        offer: Offer,
+    ) -> Answer<'a, Result<OfferAnswer, Reason>>;
+    /// A certificate for the SSH host key of the agent's own server; `revoked` as for an offer.
+    fn certify_host_key<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        public_key: String,
+    ) -> Answer<'a, Result<HostCertificate, Reason>>;
+    /// A link came up or went down, for the audit and the last-seen time.
+    fn link_changed<'a>(&'a self, agent: &'a AgentKey, client: IpAddr, up: bool, why: String) -> Answer<'a, ()>;
+    /// A new certificate for the agent of a running link; the key must be the one it linked with.
+    fn renew<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        csr_der: Vec<u8>,
+    ) -> Answer<'a, Result<Renewed, Reason>>;
+    /// Redeems a join string, or renews by proof of key; `exporter` is what such a proof is bound to.
+    fn enroll<'a>(&'a self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> Answer<'a, EnrollAnswer>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Who is online, and the way to them. Opening a stream takes a [`Permit`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use fairlead_runtime::{frame, quic};
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
+use fairlead_wire::control::{Body, Control, Ping};
+use fairlead_wire::id::BootId;
+use fairlead_wire::open::{self, Open, OpenAnswer};
+use fairlead_wire::refusal::Reason;
+use quinn::VarInt;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::AgentKey;
+use crate::access::Permit;
+
+/// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// The agent lets only so many streams be open; a place must come free within this.
+const STREAM_LIMIT: Duration = Duration::from_secs(2);
+/// An older link of the same agent that does not answer within this is dead (SECURITY.md P8).
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// After a start, requests wait this long for their agent to come back instead of failing.
+const START_GRACE: Duration = Duration::from_secs(15);
+
+/// One live link.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) agent: AgentKey,
+    pub(super) boot: BootId,
+    /// The key the agent linked with.
+    pub(super) spki: [u8; 32],
+    pub(super) connection: quinn::Connection,
+    pub(super) since: SystemTime,
+    /// Frames to the agent; a full queue means the agent does not read and the link is ended.
+    pub(super) outbox: mpsc::Sender<Control>,
+    /// The nonce of the last pong.
+    pub(super) pong: watch::Sender<u64>,
+    /// Set once the link has its place and its offer was answered; before that nothing goes over it.
+    pub(super) confirmed: AtomicBool,
+    /// The hosts bound to the agent may have changed: what it offers is to be looked at again.
+    pub(super) bindings_changed: Notify,
+}
+
+/// An agent that is online now, for lists.
+#[derive(Clone, Debug)]
+pub struct OnlineAgent {
+    /// Which agent.
+    pub agent: AgentKey,
+    /// The address its packets come from.
+    pub address: std::net::SocketAddr,
+    /// Since when.
+    pub since: SystemTime,
+    /// `quic`; another transport later.
+    pub transport: &'static str,
+}
+
+/// The live links by agent.
+#[derive(Debug)]
+pub struct Roster {
+    links: Mutex<BTreeMap<AgentKey, Arc<Link>>>,
+    limit: usize,
+    changed: watch::Sender<u64>,
+    grace_ends: Instant,
+}
+
+/// Bytes to and from an agent's upstream; the product of a [`Permit`].
+#[derive(Debug)]
+pub struct AgentStream {
+    /// From the upstream.
+    pub from_agent: quinn::RecvStream,
+    /// To the upstream.
+    pub to_agent: quinn::SendStream,
+}
+
+/// Why no stream could be opened: the reason, and the agent's own words for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenError {
+    /// The numbered reason.
+    pub reason: Reason,
+    /// Detail for the audit; may be empty.
+    pub detail: String,
+}
+
+impl OpenError {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl Roster {
+    /// An empty roster for at most `limit` links; its start grace begins now.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            links: Mutex::default(),
+            limit,
+            changed: watch::Sender::new(0),
+            grace_ends: Instant::now() + START_GRACE,
+        })
+    }
+
+    /// The agents that are online, in order of site and name.
+    pub fn online(&self) -> Vec<OnlineAgent> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links
+            .values()
+            .filter(|link| link.is_confirmed())
+            .map(|link| OnlineAgent {
+                agent: link.agent.clone(),
+                address: link.connection.remote_address(),
+                since: link.since,
+                transport: "quic",
+            })
+            .collect()
+    }
+
+    /// A receiver that changes whenever an agent comes or goes.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Puts a link on the roster. It serves once it is [confirmed](Self::confirm).
+    ///
+    /// An older link of the same agent gives way when it is of the same boot or does not answer a probe; when it lives,
+    /// it keeps serving and the newcomer is refused (SECURITY.md P8).
+    pub(super) async fn attach(&self, link: Arc<Link>) -> Result<(), Reason> {
+        let mut dead = None;
+        // Another newcomer may take the place while the older link is probed: then that one is asked too.
+        while let Some(present) = self.take_place(&link, dead.as_ref())? {
+            if present.answers_a_probe().await {
+                return Err(Reason::Conflict);
+            }
+            dead = Some(present);
+        }
+        Ok(())
+    }
+
+    /// Gives `link` its agent's place, or returns who has it and must be probed first. `dead` failed the probe.
+    fn take_place(&self, link: &Arc<Link>, dead: Option<&Arc<Link>>) -> Result<Option<Arc<Link>>, Reason> {
+        let displaced = {
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            match links.get(&link.agent) {
+                Some(present) if present.boot != link.boot && dead.is_none_or(|dead| !Arc::ptr_eq(dead, present)) => {
+                    return Ok(Some(Arc::clone(present)));
+                }
+                None if links.len() >= self.limit => return Err(Reason::Limit),
+                _ => links.insert(link.agent.clone(), Arc::clone(link)),
+            }
+        };
+        if let Some(older) = displaced {
+            older.connection.close(
+                VarInt::from_u32(Reason::Conflict.code()),
+                b"replaced by a newer link of the same agent",
+            );
+        }
+        self.tell_change();
+        Ok(None)
+    }
+
+    /// Lets sessions go over a link that has its place.
+    pub(super) fn confirm(&self, link: &Link) {
+        link.confirmed.store(true, Ordering::Release);
+        self.tell_change();
+    }
+
+    fn tell_change(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes a link off the roster, unless a newer one has taken its place.
+    pub(super) fn detach(&self, link: &Arc<Link>) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.get(&link.agent).is_some_and(|current| Arc::ptr_eq(current, link)) {
+            links.remove(&link.agent);
+            drop(links);
+            self.tell_change();
+        }
+    }
+
+    /// Closes the link of an agent, if it has one (deleted, revoked).
+    pub fn disconnect(&self, agent: &AgentKey, reason: Reason) {
+        if let Some(link) = self.find(agent) {
+            link.connection
+                .close(VarInt::from_u32(reason.code()), reason.name().as_bytes());
+        }
+    }
+
+    /// Has what the agent offers looked at again: the hosts bound to it have changed.
+    pub(crate) fn look_again(&self, agent: &AgentKey) {
+        if let Some(link) = self.find(agent) {
+            // Kept for a link that is busy with an earlier request.
+            link.bindings_changed.notify_one();
+        }
+    }
+
+    /// Asks the agent of `permit` to open its endpoint.
+    ///
+    /// # Errors
+    /// `offline` when the agent has no link (in the first 15 s after a start only after waiting for it), otherwise
+    /// what the agent answered; `limit` when it carries as many sessions as it may, `upstream-failed` when it did not
+    /// answer within 15 s.
+    pub async fn open(&self, permit: &Permit) -> Result<AgentStream, OpenError> {
+        let agent = AgentKey {
+            site: permit.target().site.clone(),
+            name: permit.target().agent.clone(),
+        };
+        let link = self
+            .wait_for(&agent)
+            .await
+            .ok_or_else(|| OpenError::new(Reason::Offline, ""))?;
+        let opened = timeout(ANSWER_LIMIT, link.open(permit)).await;
+        opened.unwrap_or_else(|_| {
+            Err(OpenError::new(
+                Reason::UpstreamFailed,
+                "the agent did not answer within 15 s",
+            ))
+        })
+    }
+
+    async fn wait_for(&self, agent: &AgentKey) -> Option<Arc<Link>> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(link) = self.find(agent).filter(|link| link.is_confirmed()) {
+                return Some(link);
+            }
+            timeout_at(self.grace_ends, changed.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    fn find(&self, agent: &AgentKey) -> Option<Arc<Link>> {
+        self.links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(agent)
+            .cloned()
+    }
+}
+
+impl Link {
+    fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    async fn answers_a_probe(&self) -> bool {
+        if self.connection.close_reason().is_some() {
+            return false;
+        }
+        let nonce = rand::random::<u64>();
+        let mut pong = self.pong.subscribe();
+        let ping = Control {
+            body: Some(Body::Ping(Ping { nonce })),
+        };
+        if self.outbox.try_send(ping).is_err() {
+            return false;
+        }
+        timeout(PROBE_LIMIT, pong.wait_for(|last| *last == nonce))
+            .await
+            .is_ok_and(|seen| seen.is_ok())
+    }
+
+    async fn open(&self, permit: &Permit) -> Result<AgentStream, OpenError> {
+        let opened = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
+        let (mut to_agent, mut from_agent) = opened
+            .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
+            .map_err(|error| OpenError::new(Reason::Offline, error.to_string()))?;
+        let request = codec::encode(&open_message(permit), MAX_CONTROL_FRAME)
+            .map_err(|error| OpenError::new(Reason::Internal, error.to_string()))?;
+        let sent = to_agent.write_all(&request).await;
+        sent.map_err(|error| abandoned(&error.into()))?;
+        let answer = frame::read_frame(&mut from_agent, MAX_CONTROL_FRAME)
+            .await
+            .map_err(|error| abandoned(&error))?;
+        let answer =
+            answer.ok_or_else(|| OpenError::new(Reason::Malformed, "the agent ended the stream unanswered"))?;
+        let answer: OpenAnswer =
+            codec::decode_body(&answer).map_err(|error| OpenError::new(Reason::Malformed, error.to_string()))?;
+        answer
+            .check()
+            .map_err(|error| OpenError::new(Reason::Malformed, error.to_string()))?;
+        match answer.body {
+            Some(open::Body::Opened(_)) => Ok(AgentStream { from_agent, to_agent }),
+            Some(open::Body::Refused(refused)) => Err(OpenError::new(refused.known_reason(), refused.detail)),
+            None => Err(OpenError::new(
+                Reason::Unsupported,
+                "the agent gave an answer that this gateway does not know",
+            )),
+        }
+    }
+}
+
+/// What a stream says that ended before its answer: the agent's own reason by its number, else that the agent is gone.
+fn abandoned(error: &std::io::Error) -> OpenError {
+    let reason = quic::abandoned_code(error).and_then(Reason::from_quic_code);
+    OpenError::new(reason.unwrap_or(Reason::Offline), error.to_string())
+}
+
+fn open_message(permit: &Permit) -> Open {
+    let caller = permit.caller();
+    let started = permit
+        .started()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Open {
+        requires: Vec::new(),
+        session: permit.session().as_bytes().to_vec(),
+        endpoint_url: permit.endpoint().to_string(),
+        caller: Some(open::Caller {
+            name: caller.name.to_string(),
+            kind: caller.kind.as_str().to_owned(),
+            groups: caller.groups.clone(),
+            labels: caller.labels.clone(),
+            site: caller.site.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ssh_keys: caller.ssh_keys.clone(),
+        }),
+        client_ip: permit.client().ip().to_string(),
+        client_port: u32::from(permit.client().port()),
+        acts: permit.acts().iter().cloned().collect(),
+        started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
+    }
+}

@@ -1,0 +1,152 @@
+//! The running gateway as administration sees it.
+
+use std::sync::Arc;
+
+use fairlead_runtime::audit::Record;
+use fairlead_runtime::metrics::Metrics;
+use fairlead_runtime::tasks::TaskGroup;
+use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
+use tokio::sync::Mutex;
+
+use crate::access::Gate;
+use crate::admin::{self, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
+use crate::link::{AgentKey, Roster};
+use crate::policy_set::PolicySet;
+use crate::session::Table;
+use crate::store::AgentId;
+
+/// Answers administration from the rooms that hold live state.
+pub(crate) struct LiveGateway {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) policy_set: PolicySet,
+    /// Held by the reload under way: the set that was read last is the one in force and the one kept.
+    pub(crate) reloading: Arc<Mutex<()>>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Owner of the worker thread that compiles policy.
+    pub(crate) house: TaskGroup,
+    /// Cancelled once the gateway takes no new work.
+    pub(crate) stopping: fairlead_runtime::stop::CancellationToken,
+}
+
+impl LiveGateway {
+    /// Reads the access policy again; a set with mistakes changes nothing and is remembered for the health answer.
+    ///
+    /// # Errors
+    /// The mistakes, in words with places.
+    pub(crate) async fn reload_policy(&self) -> Result<PolicyInForce, PolicyRefused> {
+        let turn = Arc::clone(&self.reloading).lock_owned().await;
+        let (set, gate) = (self.policy_set.clone(), Arc::clone(&self.gate));
+        // Ten thousand rules take a while to compile; links and sessions do not wait for it. The turn goes along, since
+        // this work goes on when whoever asked for it has gone.
+        let reloaded = self.house.blocking("policy", move || {
+            let _turn = turn;
+            reload(&set, &gate)
+        });
+        let reloaded = reloaded.await.unwrap_or_else(|error| Err(vec![error.to_string()]));
+        reloaded.map_err(|mistakes| PolicyRefused { mistakes })
+    }
+}
+
+impl Live for LiveGateway {
+    fn online(&self) -> Vec<admin::OnlineAgent> {
+        let online = self.roster.online().into_iter();
+        online
+            .map(|agent| admin::OnlineAgent {
+                agent: AgentId::new(agent.agent.site.as_str(), agent.agent.name.as_str()),
+                transport: agent.transport,
+                address: agent.address,
+                since: agent.since,
+            })
+            .collect()
+    }
+
+    fn sessions(&self) -> Vec<LiveSession> {
+        let rows = self.table.list().into_iter();
+        rows.map(|row| LiveSession {
+            session: row.session,
+            caller: row.caller,
+            endpoint: row.endpoint,
+            agent: AgentId::new(row.site, row.agent),
+            rule: row.rule,
+            client_ip: row.client_ip,
+            started: row.started,
+            bytes_in: row.bytes_in,
+            bytes_out: row.bytes_out,
+        })
+        .collect()
+    }
+
+    fn kill(&self, session: SessionId) -> bool {
+        self.table.end(session, Reason::Killed)
+    }
+
+    fn reload(&self) -> admin::Answer<'_, Result<PolicyInForce, PolicyRefused>> {
+        Box::pin(self.reload_policy())
+    }
+
+    fn metrics(&self) -> Result<String, String> {
+        self.metrics.encode().map_err(|error| error.to_string())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.stopping.is_cancelled() {
+            return Err("the gateway is stopping".into());
+        }
+        match self.policy_set.trouble() {
+            Some(mistake) => Err(format!(
+                "the access policy has mistakes, an earlier one is in force: {mistake}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn changed(&self, change: &Change) {
+        match change {
+            Change::AgentGone(id) => {
+                // Before the link goes, so that sessions end for this reason and not for the loss of it.
+                self.table.end_through(&id.site, &id.name, Reason::Revoked);
+                if let Some(agent) = key(id) {
+                    self.roster.disconnect(&agent, Reason::Revoked);
+                }
+            }
+            // New requests see the change at once; live sessions keep the answer they had.
+            Change::User(name) => tracing::debug!(user = name, "user changed"),
+            Change::Agent(id) => {
+                if let Some(agent) = key(id) {
+                    self.roster.look_again(&agent);
+                }
+            }
+        }
+    }
+
+    fn audit(&self, record: &Record) -> Result<(), NotAudited> {
+        self.gate.trail().event(record).map_err(|_| NotAudited)
+    }
+}
+
+fn reload(set: &PolicySet, gate: &Gate) -> Result<PolicyInForce, Vec<String>> {
+    match set.compile() {
+        Ok(compiled) => {
+            let warnings = compiled.warnings.iter().map(|warning| warning.0.to_string()).collect();
+            let digest = compiled.policy.digest();
+            gate.replace_policy(compiled.policy);
+            set.keep(&compiled.sources);
+            set.set_trouble(None);
+            Ok(PolicyInForce { digest, warnings })
+        }
+        Err(mistakes) => {
+            set.set_trouble(mistakes.first().cloned());
+            Err(mistakes)
+        }
+    }
+}
+
+fn key(id: &AgentId) -> Option<AgentKey> {
+    Some(AgentKey {
+        site: id.site.parse().ok()?,
+        name: id.name.parse().ok()?,
+    })
+}

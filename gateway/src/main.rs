@@ -1,0 +1,187 @@
+//! `fairlead-gateway`: parses, builds, runs, maps to an exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Parser, Subcommand};
+use fairlead_gateway::config::{self, Config};
+use fairlead_gateway::{Gateway, StartError, init};
+use fairlead_runtime::stop::{self, CancellationToken, Signal};
+use fairlead_runtime::{metrics, notify, process, telemetry};
+
+/// The Fairlead gateway: agents dial it, callers connect to it, its access policy decides who reaches what.
+#[derive(Parser)]
+#[command(
+    name = "fairlead-gateway",
+    version,
+    after_help = "Examples:
+  fairlead-gateway init --config /etc/fairlead-gateway/gateway.yaml --domain gw.example.com
+  fairlead-gateway check --config /etc/fairlead-gateway/gateway.yaml
+  fairlead-gateway run --config /etc/fairlead-gateway/gateway.yaml"
+)]
+struct Arguments {
+    /// The gateway's file.
+    #[arg(long, global = true, default_value = "/etc/fairlead-gateway/gateway.yaml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes keys, CA, state and a commented configuration; what is there stays.
+    Init {
+        /// The gateway's DNS name; needed the first time.
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// Says everything that is wrong with configuration, state and access policy.
+    Check,
+    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy again, a second SIGTERM ends.
+    Run,
+}
+
+/// Exit codes of PRODUCT: 1 failed, 78 bad configuration.
+struct Failure(u8);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
+    metrics::install_panic_hook();
+    if let Err(error) = telemetry::init(telemetry::Format::Text) {
+        say(&format!("fairlead-gateway: {error}"));
+        return ExitCode::from(64);
+    }
+    if let Err(error) = process::forbid_dumps() {
+        tracing::warn!(%error, "keys in memory could reach a core file");
+    }
+    if let Err(error) = process::raise_file_limit() {
+        tracing::warn!(%error, "the limit of open files could not be raised; it bounds the sessions");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("fairlead-gateway: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code)) => ExitCode::from(code),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Init { domain } => {
+            let report = init::init(&arguments.config, domain.as_deref(), SystemTime::now())
+                .map_err(|error| failed(&error, 78))?;
+            announce(&report);
+            Ok(())
+        }
+        Command::Check => {
+            let config = load(&arguments.config)?;
+            fairlead_gateway::check(&config).map_err(|mistakes| {
+                mistakes.iter().for_each(|mistake| say(mistake));
+                Failure(78)
+            })?;
+            say(&format!("{}: good", arguments.config.display()));
+            Ok(())
+        }
+        Command::Run => serve(load(&arguments.config)?).await,
+    }
+}
+
+fn load(path: &std::path::Path) -> Result<Config, Failure> {
+    config::load(path).map_err(|mistakes| {
+        mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
+        Failure(78)
+    })
+}
+
+fn announce(report: &init::Report) {
+    if report.made.is_empty() {
+        say("everything is there already; nothing was changed");
+    }
+    for made in &report.made {
+        say(&format!("made {made}"));
+    }
+    let Config { domain, listen, .. } = &report.config;
+    say(&format!(
+        "\nDNS records to make, each to this machine's address:\n  {domain}      A/AAAA   agents and callers connect here, port {port} (TCP and UDP)\n  *.{domain}    A/AAAA   for callers that name endpoints by DNS\n\nThen: fairlead-gateway run, and `fairlead token create --agent NAME` for the first device",
+        port = listen.port()
+    ));
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let drain = config.drain;
+    let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
+    let gateway = Gateway::start(config, &CancellationToken::new())
+        .await
+        .map_err(|error| {
+            let code = if matches!(error, StartError::Configuration(_)) {
+                78
+            } else {
+                1
+            };
+            failed(&error.into(), code)
+        })?;
+    notify::ready();
+    // On this task, so that a stuck runtime shows.
+    let watchdog = async {
+        notify::keep_watchdog_fed(|| true).await;
+        std::future::pending().await
+    };
+    tokio::pin!(watchdog);
+    loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            signal = &mut watchdog => signal,
+            () = gateway.ended() => {
+                say("fairlead-gateway: ended by a fault of its own; see the log");
+                gateway.stop(Duration::ZERO).await;
+                return Err(Failure(1));
+            }
+        };
+        match signal {
+            Signal::Stop => break,
+            Signal::Reload => {
+                notify::reloading();
+                match gateway.reload_policy().await {
+                    Ok(policy) => tracing::info!(digest = policy.digest, "access policy reloaded"),
+                    Err(refused) => {
+                        refused.mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+                        tracing::error!("the access policy has mistakes; the one before stays in force");
+                    }
+                }
+                notify::ready();
+            }
+        }
+    }
+    notify::stopping();
+    tokio::select! {
+        () = gateway.stop(drain) => {}
+        // Fed to the end: a drain may last longer than the service manager waits.
+        _ = &mut watchdog => {}
+        // A second order to stop means now; a reload has nothing left to change.
+        () = async { while signals.next().await == Signal::Reload {} } => {}
+    }
+    Ok(())
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> Failure {
+    say(&format!("fairlead-gateway: {error:#}"));
+    Failure(code)
+}
+
+/// To the person who runs it; logs go through tracing.
+#[expect(clippy::print_stderr, reason = "this is the program's voice on the terminal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

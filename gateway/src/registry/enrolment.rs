@@ -1,0 +1,274 @@
+//! Redeeming join strings: the store spends them atomically, the authority issues, the server sets every name.
+
+use std::net::IpAddr;
+
+use fairlead_identity::authority::{self, RequestedKey};
+use fairlead_identity::join::JoinSecret;
+use fairlead_identity::keys;
+use fairlead_identity::name::Label;
+use fairlead_identity::principal::{Kind, Principal};
+use fairlead_identity::ssh;
+use fairlead_runtime::audit::Record;
+use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest, Enrolled, PROOF_CONTEXT};
+use fairlead_wire::refusal::{Reason, Refused};
+
+use super::links::{internal, serial};
+use super::{Registry, unix};
+use crate::link::AgentKey;
+use crate::store::{
+    AgentId, CertificateRecord, Holder, KeyKind, Names, NewUserKey, RedeemError, Redeemed, StoreError, TokenKind,
+};
+
+/// How long a machine's login key is good.
+const LOGIN_KEY_LIFE_SECONDS: i64 = 90 * 24 * 3600;
+
+/// A refusal with its words for the person who enrols.
+type Refusal = (Reason, String);
+
+/// Whom a certificate is for, by the store.
+struct Subject {
+    kind: TokenKind,
+    name: String,
+    site: Option<String>,
+    groups: Names,
+}
+
+impl Registry {
+    pub(super) async fn redeem(&self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> EnrollAnswer {
+        let renewal = !request.proof.is_empty();
+        let outcome = self.issue(&request, &exporter).await;
+        let mut record = Record::new(if renewal { "renew" } else { "enroll" });
+        record.client_ip = Some(client.to_string());
+        record.decision = Some(if outcome.is_ok() { "allow" } else { "deny" }.into());
+        match &outcome {
+            Ok(enrolled) => record.fact("principal", enrolled.principal.clone()),
+            Err((reason, _)) => record.reason = Some(reason.name().into()),
+        }
+        if self.trail.event(&record).is_err() {
+            let text = "the gateway cannot write its audit log; try again with the same join string";
+            return EnrollAnswer::refused(Refused::new(Reason::AuditFailed, text));
+        }
+        match outcome {
+            Ok(enrolled) => EnrollAnswer::enrolled(enrolled),
+            Err((reason, text)) => EnrollAnswer::refused(Refused::new(reason, &text)),
+        }
+    }
+
+    /// A new certificate over a running link, for the key it stands on.
+    pub(super) async fn renew_linked(
+        &self,
+        agent: &AgentKey,
+        spki: [u8; 32],
+        csr_der: &[u8],
+    ) -> Result<Vec<Vec<u8>>, Refusal> {
+        let key = authority::csr_key(csr_der).map_err(|error| (Reason::Malformed, error.to_string()))?;
+        let subject = self.known_key(&key).await?;
+        let same_agent = subject.name == agent.name.as_str() && subject.site.as_deref() == Some(agent.site.as_str());
+        if key.spki_sha256 != spki || subject.kind != TokenKind::Agent || !same_agent {
+            return Err((Reason::Denied, "the request is for another key than the link's".into()));
+        }
+        let chain = self.certify(&subject, csr_der, &key, false).await?.certificate_chain;
+        let mut record = Record::new("renew");
+        record.site = Some(agent.site.to_string());
+        record.agent = Some(agent.name.to_string());
+        record.decision = Some("allow".into());
+        match self.trail.event(&record) {
+            Ok(()) => Ok(chain),
+            Err(_) => Err((Reason::AuditFailed, "the gateway cannot write its audit log".into())),
+        }
+    }
+
+    async fn issue(&self, request: &EnrollRequest, exporter: &[u8; 32]) -> Result<Enrolled, Refusal> {
+        let key = authority::csr_key(&request.csr_der).map_err(|error| (Reason::Malformed, error.to_string()))?;
+        if request.proof.is_empty() {
+            let subject = self.redeemed(request, &key).await?;
+            return self.certify(&subject, &request.csr_der, &key, true).await;
+        }
+        if !key.signed(&[PROOF_CONTEXT, exporter].concat(), &request.proof) {
+            return Err((
+                Reason::Denied,
+                "the proof is not of this key, or of another connection".into(),
+            ));
+        }
+        let subject = self.known_key(&key).await?;
+        self.certify(&subject, &request.csr_der, &key, false).await
+    }
+
+    /// Spends the join string.
+    async fn redeemed(&self, request: &EnrollRequest, key: &RequestedKey) -> Result<Subject, Refusal> {
+        let secret: [u8; 32] = request
+            .secret
+            .as_slice()
+            .try_into()
+            .map_err(|_| (Reason::Malformed, "the secret is not 32 bytes".to_owned()))?;
+        let (digest, spki, now) = (
+            JoinSecret::from_bytes(secret).sha256(),
+            key.spki_sha256,
+            self.unix_now(),
+        );
+        let redeemed = self
+            .store
+            .run(move |store| store.redeem(&digest, &spki, now))
+            .await
+            .map_err(refusal)?;
+        let Redeemed {
+            kind,
+            name,
+            site,
+            groups,
+            ..
+        } = redeemed;
+        Ok(Subject {
+            kind,
+            name,
+            site,
+            groups,
+        })
+    }
+
+    /// Whose key this is: an agent's that was not away for too long, or a login key that has not ended.
+    async fn known_key(&self, key: &RequestedKey) -> Result<Subject, Refusal> {
+        let (spki, now) = (key.spki_sha256, self.unix_now());
+        let login = ssh::parse_public_line(&key.ssh_line).map_err(|error| (Reason::Malformed, error.to_string()))?;
+        let fingerprint = ssh::fingerprint(&login);
+        let found = self.store.run(move |store| {
+            let agent = store.agent_with_key(&spki)?;
+            let user = if agent.is_some() {
+                None
+            } else {
+                store.login_key_owner(&fingerprint, now)?
+            };
+            Ok((agent, user))
+        });
+        let found: Result<_, StoreError> = found.await;
+        match found.map_err(|error| (internal(&error), String::new()))? {
+            (Some(agent), _) if agent.disabled => Err((Reason::Revoked, "this agent was shut out".into())),
+            (Some(agent), _) => {
+                let away = i64::try_from(self.lives.absent.as_secs()).unwrap_or(i64::MAX);
+                if agent.not_after.is_some_and(|end| end.saturating_add(away) < now) {
+                    return Err((
+                        Reason::Expired,
+                        "this agent was away for too long; enrol it anew".into(),
+                    ));
+                }
+                let AgentId { site, name } = agent.id;
+                Ok(Subject {
+                    kind: TokenKind::Agent,
+                    name,
+                    site: Some(site),
+                    groups: Names::new(),
+                })
+            }
+            (None, Some(user)) => Ok(Subject {
+                kind: TokenKind::User,
+                name: user.name,
+                site: user.site,
+                groups: user.groups,
+            }),
+            (None, None) => Err((
+                Reason::Revoked,
+                "this key is not known here (any longer); a new join string is needed".into(),
+            )),
+        }
+    }
+
+    /// Issues, and keeps what was issued.
+    async fn certify(
+        &self,
+        subject: &Subject,
+        csr_der: &[u8],
+        key: &RequestedKey,
+        register_login_key: bool,
+    ) -> Result<Enrolled, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| (internal(error), String::new());
+        let now = self.unix_now();
+        let who = self.principal(subject).map_err(|error| failed(&error))?;
+        let life = match subject.kind {
+            TokenKind::Agent => self.lives.agent,
+            TokenKind::User => self.lives.user,
+        };
+        let serial_number = keys::random_serial().map_err(|error| failed(&error))?;
+        let issued = self
+            .authorities
+            .x509
+            .issue(csr_der, &who, &[], life, self.clock.now(), serial_number)
+            .map_err(|error| (Reason::Malformed, error.to_string()))?;
+        let ssh_certificate = match subject.kind {
+            TokenKind::Agent => String::new(),
+            TokenKind::User => self.user_certificate(&key.ssh_line, &who, &subject.groups)?,
+        };
+        let record = CertificateRecord {
+            serial: issued.serial_hex.clone(),
+            spki: key.spki_sha256,
+            not_after: unix(issued.not_after),
+        };
+        let holder = match &subject.site {
+            Some(site) if subject.kind == TokenKind::Agent => {
+                Holder::Agent(AgentId::new(site.as_str(), subject.name.as_str()))
+            }
+            _ => Holder::User(subject.name.clone()),
+        };
+        let login_key = (register_login_key && subject.kind == TokenKind::User)
+            .then(|| login_key(&key.ssh_line, now))
+            .transpose()
+            .map_err(|error| (Reason::Malformed, error))?;
+        let kept = self.store.run(move |store| {
+            if let (Some(key), Holder::User(name)) = (login_key, &holder) {
+                store.add_user_key(name, &key)?;
+            }
+            store.record_certificate(&holder, &record, now)
+        });
+        kept.await.map_err(|error: StoreError| failed(&error))?;
+        Ok(Enrolled {
+            certificate_chain: issued.chain_der,
+            principal: who.to_string(),
+            ssh_certificate,
+            ssh_user_ca: self.ssh_user_cas(),
+            ssh_host_ca: self.ssh_host_cas(),
+            domain: self.domain.clone(),
+            gateway_addresses: self.announce.clone(),
+            name: subject.name.clone(),
+            site: subject.site.clone().unwrap_or_default(),
+        })
+    }
+
+    fn principal(&self, subject: &Subject) -> anyhow::Result<Principal> {
+        let kind = match subject.kind {
+            TokenKind::Agent => Kind::Agent,
+            TokenKind::User => Kind::User,
+        };
+        let site = subject.site.as_deref().map(str::parse::<Label>).transpose()?;
+        Ok(Principal::new(&self.trust_domain, site, kind, subject.name.parse()?)?)
+    }
+
+    fn user_certificate(&self, key_line: &str, who: &Principal, groups: &Names) -> Result<String, Refusal> {
+        let groups: Vec<String> = groups.iter().cloned().collect();
+        let serial = serial().map_err(|error| (internal(&error), String::new()))?;
+        self.authorities
+            .ssh
+            .issue_user_certificate(key_line, who, &groups, self.lives.user, self.clock.now(), serial)
+            .map_err(|error| (Reason::Malformed, error.to_string()))
+    }
+}
+
+fn login_key(line: &str, now: i64) -> Result<NewUserKey, String> {
+    let key = ssh::parse_public_line(line).map_err(|error| error.to_string())?;
+    Ok(NewUserKey {
+        fingerprint: ssh::fingerprint(&key),
+        kind: KeyKind::Login,
+        public_key: line.to_owned(),
+        added: now,
+        expires: now.checked_add(LOGIN_KEY_LIFE_SECONDS),
+    })
+}
+
+fn refusal(error: RedeemError) -> Refusal {
+    let reason = match &error {
+        RedeemError::Unknown => Reason::BadToken,
+        RedeemError::Expired => Reason::TokenExpired,
+        RedeemError::Spent => Reason::TokenSpent,
+        RedeemError::Conflict { .. } => Reason::Conflict,
+        RedeemError::Store(error) => return (internal(error), "the gateway's store failed; try again".into()),
+    };
+    (reason, error.to_string())
+}

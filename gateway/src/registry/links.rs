@@ -1,0 +1,344 @@
+//! What links ask: may this agent link, are these endpoints its own, certify its host key.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use fairlead_identity::keys;
+use fairlead_identity::name::{EndpointUrl, Protocol};
+use fairlead_identity::verify::Authenticated;
+use fairlead_runtime::audit::Record;
+use fairlead_wire::control::{
+    HostCertificate, Mode as WireMode, Offer, OfferAnswer, OfferedEndpoint, RefusedOffer, Renewed, Welcome,
+};
+use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
+use fairlead_wire::refusal::Reason;
+
+use super::Registry;
+use crate::link::{AgentKey, Answer, Registrar};
+use crate::store::{AgentId, EndpointRow, Mode, Names, Store, StoreError};
+
+/// Life of a host certificate; the agent renews it at a third of it.
+const HOST_CERTIFICATE_LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+impl Registrar for Registry {
+    fn admit<'a>(
+        &'a self,
+        who: &'a Authenticated,
+        reported: Vec<(String, String)>,
+    ) -> Answer<'a, Result<AgentKey, Reason>> {
+        Box::pin(async move {
+            let Some(site) = who.principal().site() else {
+                return Err(Reason::Denied);
+            };
+            let key = AgentKey {
+                site: site.clone(),
+                name: who.principal().name().clone(),
+            };
+            let (id, spki, now) = (id_of(&key), *who.spki_sha256(), self.unix_now());
+            let admitted = self.store.run(move |store| {
+                if !holds(store, &id, spki)? {
+                    return Ok(false);
+                }
+                store.touch(&id, &reported.into_iter().collect(), now)?;
+                Ok(true)
+            });
+            let admitted: Result<bool, StoreError> = admitted.await;
+            match admitted {
+                Ok(true) => Ok(key),
+                Ok(false) => Err(Reason::Revoked),
+                Err(error) => Err(internal(&error)),
+            }
+        })
+    }
+
+    fn still_admitted<'a>(&'a self, agent: &'a AgentKey, spki: [u8; 32]) -> Answer<'a, Result<(), Reason>> {
+        Box::pin(async move {
+            let id = id_of(agent);
+            let held: Result<bool, StoreError> = self.store.run(move |store| holds(store, &id, spki)).await;
+            match held {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Reason::Revoked),
+                Err(error) => Err(internal(&error)),
+            }
+        })
+    }
+
+    fn conflict(&self, agent: &AgentKey, client: IpAddr) {
+        let mut record = about(agent, client, "identity.conflict");
+        record.decision = Some("deny".into());
+        record.reason = Some(Reason::Conflict.name().into());
+        // The newcomer is refused either way; a failure to log it is in the gateway's log.
+        let _unlogged = self.trail.event(&record);
+    }
+
+    fn welcome(&self, version: u32) -> Welcome {
+        Welcome {
+            version,
+            requires: Vec::new(),
+            gateway: self.domain.clone(),
+            ssh_user_ca: self.ssh_user_cas(),
+            domain: self.domain.clone(),
+        }
+    }
+
+    fn offer<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        offer: Offer,
+    ) -> Answer<'a, Result<OfferAnswer, Reason>> {
+        Box::pin(async move {
+            let (id, now) = (id_of(agent), self.unix_now());
+            let sorted = self.store.run({
+                let (id, agent) = (id.clone(), agent.clone());
+                move |store| {
+                    if !holds(store, &id, spki)? {
+                        return Ok(None);
+                    }
+                    let bound = store.hosts_of(&id)?;
+                    let (rows, answer) = sort_out(&agent, &bound, offer);
+                    store.replace_endpoints(&id, &rows, now)?;
+                    Ok(Some(answer))
+                }
+            });
+            let sorted: Result<Option<OfferAnswer>, StoreError> = sorted.await;
+            sorted.map_err(|error| internal(&error))?.ok_or(Reason::Revoked)
+        })
+    }
+
+    fn certify_host_key<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        public_key: String,
+    ) -> Answer<'a, Result<HostCertificate, Reason>> {
+        Box::pin(async move {
+            let id = id_of(agent);
+            let bound = self.store.run(move |store| {
+                if !holds(store, &id, spki)? {
+                    return Ok(None);
+                }
+                store.hosts_of(&id).map(Some)
+            });
+            let bound: Result<Option<Names>, StoreError> = bound.await;
+            let bound = bound.map_err(|error| internal(&error))?.ok_or(Reason::Revoked)?;
+            let own = std::iter::once(agent.name.to_string());
+            let names: Vec<String> = own
+                .chain(bound)
+                .flat_map(|host| self.host_names(&host, &agent.site))
+                .collect();
+            let serial = serial().map_err(|error| internal(&error))?;
+            let (now, life) = (self.clock.now(), HOST_CERTIFICATE_LIFE);
+            match self
+                .authorities
+                .ssh
+                .issue_host_certificate(&public_key, &names, life, now, serial)
+            {
+                Ok(certificate) => Ok(HostCertificate {
+                    certificate,
+                    valid_seconds: life.as_secs(),
+                }),
+                Err(error) => {
+                    tracing::warn!(%agent, %error, "host key not certified");
+                    Err(Reason::Malformed)
+                }
+            }
+        })
+    }
+
+    fn link_changed<'a>(&'a self, agent: &'a AgentKey, client: IpAddr, up: bool, why: String) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mut record = about(agent, client, if up { "link.up" } else { "link.down" });
+            if !why.is_empty() {
+                record.fact("why", why);
+            }
+            // The link is what it is; a failure to log it is in the gateway's log.
+            let _unlogged = self.trail.event(&record);
+            let (id, now) = (id_of(agent), self.unix_now());
+            let seen = self.store.run(move |store| {
+                let reported = store.agent(&id)?.map(|agent| agent.reported).unwrap_or_default();
+                store.touch(&id, &reported, now)
+            });
+            if let Err(error) = seen.await {
+                let error: StoreError = error;
+                tracing::debug!(%agent, %error, "last-seen time not kept");
+            }
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        csr_der: Vec<u8>,
+    ) -> Answer<'a, Result<Renewed, Reason>> {
+        Box::pin(async move {
+            match self.renew_linked(agent, spki, &csr_der).await {
+                Ok(certificate_chain) => Ok(Renewed { certificate_chain }),
+                Err((reason, text)) => {
+                    tracing::warn!(%agent, %reason, text, "certificate not renewed");
+                    Err(reason)
+                }
+            }
+        })
+    }
+
+    fn enroll<'a>(&'a self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> Answer<'a, EnrollAnswer> {
+        Box::pin(self.redeem(request, exporter, client))
+    }
+}
+
+/// Whether this key is the agent's. Deleted agents, and keys that a later enrolment replaced, hold nothing: asked in the
+/// same turn of the store as what depends on it.
+fn holds(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<bool, StoreError> {
+    let agent = store.agent(id)?;
+    Ok(agent.is_some_and(|agent| !agent.disabled && agent.spki == Some(spki)))
+}
+
+fn about(agent: &AgentKey, client: IpAddr, event: &'static str) -> Record {
+    let mut record = Record::new(event);
+    record.site = Some(agent.site.to_string());
+    record.agent = Some(agent.name.to_string());
+    record.client_ip = Some(client.to_string());
+    record
+}
+
+/// Sorts an offer into what is the agent's to offer and what is not.
+fn sort_out(agent: &AgentKey, bound: &Names, offer: Offer) -> (Vec<EndpointRow>, OfferAnswer) {
+    let (mut rows, mut answer, mut taken) = (Vec::new(), OfferAnswer::default(), BTreeSet::new());
+    for offered in offer.endpoints {
+        match own_endpoint(agent, bound, &offered) {
+            // One endpoint per host and port: callers name them so.
+            Ok(row) if !taken.insert((row.host.clone(), row.port)) => {
+                answer.refused.push(RefusedOffer {
+                    url: offered.url,
+                    reason: Reason::Conflict.code(),
+                });
+            }
+            Ok(row) => {
+                rows.push(row);
+                answer.accepted.push(offered.url);
+            }
+            Err(reason) => answer.refused.push(RefusedOffer {
+                url: offered.url,
+                reason: reason.code(),
+            }),
+        }
+    }
+    (rows, answer)
+}
+
+fn own_endpoint(agent: &AgentKey, bound: &Names, offered: &OfferedEndpoint) -> Result<EndpointRow, Reason> {
+    let url: EndpointUrl = offered.url.parse().map_err(|_| Reason::Malformed)?;
+    if url.site != agent.site || (url.host != agent.name && !bound.contains(url.host.as_str())) {
+        return Err(Reason::NotBound);
+    }
+    let mode = match offered.mode() {
+        WireMode::Tunnel => Mode::Tunnel,
+        WireMode::Builtin if url.protocol == Protocol::Ssh => Mode::Builtin,
+        _ => return Err(Reason::Unsupported),
+    };
+    if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp) {
+        return Err(Reason::Unsupported);
+    }
+    Ok(EndpointRow {
+        host: url.host.to_string(),
+        protocol: url.protocol.to_string(),
+        port: url.port,
+        mode,
+        pooling: offered.pooling_enabled,
+    })
+}
+
+pub(super) fn id_of(agent: &AgentKey) -> AgentId {
+    AgentId::new(agent.site.as_str(), agent.name.as_str())
+}
+
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Reason {
+    tracing::error!(%error, "a request of an agent could not be answered");
+    Reason::Internal
+}
+
+pub(super) fn serial() -> Result<u64, keys::KeyError> {
+    Ok(u64::from_be_bytes(*keys::random::<8>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(url: &str, mode: WireMode) -> OfferedEndpoint {
+        OfferedEndpoint {
+            url: url.into(),
+            mode: mode.into(),
+            pooling_enabled: false,
+        }
+    }
+
+    #[test]
+    fn an_agent_offers_its_own_name_and_bound_hosts_and_nothing_else() {
+        let agent = AgentKey {
+            site: "plant-7".parse().unwrap(),
+            name: "pump-7".parse().unwrap(),
+        };
+        let bound = Names::from(["hmi".to_owned()]);
+        let offer = Offer {
+            endpoints: vec![
+                offered("ssh://pump-7.plant-7.internal", WireMode::Builtin),
+                offered("tcp://hmi.plant-7.internal:502", WireMode::Tunnel),
+                offered("ssh://pump-8.plant-7.internal", WireMode::Tunnel),
+                offered("ssh://pump-7.plant-8.internal", WireMode::Tunnel),
+                offered("tcp://pump-7.plant-7.internal:22", WireMode::Tunnel),
+                offered("tcp://pump-7.plant-7.internal:80", WireMode::Builtin),
+                offered("postgres://pump-7.plant-7.internal", WireMode::Tunnel),
+                offered("nonsense", WireMode::Tunnel),
+            ],
+        };
+        let (rows, answer) = sort_out(&agent, &bound, offer);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(answer.accepted.len(), 2);
+        let reasons: Vec<_> = answer
+            .refused
+            .iter()
+            .filter_map(|refused| Reason::from_code(refused.reason))
+            .collect();
+        use Reason::{Conflict, Malformed, NotBound, Unsupported};
+        assert_eq!(
+            reasons,
+            [NotBound, NotBound, Conflict, Unsupported, Unsupported, Malformed]
+        );
+    }
+
+    #[test]
+    fn a_name_that_was_enrolled_anew_is_not_the_old_keys() {
+        use crate::store::{NewToken, SqliteStore, TokenGrant, TokenKind};
+        let mut store = SqliteStore::in_memory().unwrap();
+        let id = AgentId::new("plant-7", "pump-7");
+        let enrol = |store: &mut SqliteStore, key: u8| {
+            let grant = TokenGrant {
+                kind: TokenKind::Agent,
+                name: id.name.clone(),
+                site: Some(id.site.clone()),
+                labels: Default::default(),
+                groups: Names::new(),
+                hosts: Names::new(),
+            };
+            let token = NewToken {
+                secret_sha256: [key; 32],
+                grant,
+                created: 0,
+                expires: 900,
+            };
+            store.create_token(&token).unwrap();
+            store.redeem(&[key; 32], &[key; 32], 1).unwrap();
+        };
+        enrol(&mut store, 1);
+        assert!(holds(&mut store, &id, [1; 32]).unwrap());
+        store.delete_agent(&id).unwrap();
+        assert!(!holds(&mut store, &id, [1; 32]).unwrap());
+        enrol(&mut store, 2);
+        assert!(!holds(&mut store, &id, [1; 32]).unwrap());
+        assert!(holds(&mut store, &id, [2; 32]).unwrap());
+    }
+}

@@ -1,0 +1,62 @@
+//! What other rooms ask about agents, endpoints and callers, answered from the store and the authority.
+//!
+//! The rooms state their questions as traits of their own ([`crate::link::Registrar`], [`crate::endpoint::Directory`],
+//! [`crate::endpoint::Callers`]); this room is where the answers come from, so that links and faces know neither.
+
+mod callers;
+mod enrolment;
+mod links;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fairlead_identity::name::Label;
+use fairlead_runtime::clock::Clock;
+
+use crate::access::Trail;
+use crate::authority_files::Authorities;
+use crate::config::Lives;
+use crate::store::StoreHandle;
+
+/// The answers.
+pub(crate) struct Registry {
+    pub(crate) store: StoreHandle,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) trail: Trail,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lives: Lives,
+    pub(crate) domain: String,
+    pub(crate) trust_domain: String,
+    /// What agents and callers are told to dial.
+    pub(crate) announce: Vec<String>,
+}
+
+impl Registry {
+    fn unix_now(&self) -> i64 {
+        unix(self.clock.now())
+    }
+
+    /// OpenSSH lines of the user CAs.
+    pub(crate) fn ssh_user_cas(&self) -> Vec<String> {
+        vec![self.authorities.ssh.user_ca().public_line()]
+    }
+
+    /// OpenSSH lines of the host CAs.
+    pub(crate) fn ssh_host_cas(&self) -> Vec<String> {
+        vec![self.authorities.ssh.host_ca().public_line()]
+    }
+
+    /// The names under which callers reach a host: inside SSH, and under the gateway's domain.
+    fn host_names(&self, host: &str, site: &Label) -> Vec<String> {
+        vec![
+            format!("{host}.{site}.internal"),
+            format!("{host}.{site}.{}", self.domain),
+        ]
+    }
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+pub(crate) fn unix(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,93 @@
+//! What agents offered last, so that a name has an owner while its agent is away.
+
+use rusqlite::{Connection, Row, params};
+
+use super::columns::{json_column, label, mode, mode_from};
+use super::{AgentId, Candidate, EndpointRow, MAX_ENDPOINTS_PER_AGENT, StoreError, agents};
+
+pub(super) fn replace(db: &Connection, agent: &AgentId, endpoints: &[EndpointRow], now: i64) -> Result<(), StoreError> {
+    if endpoints.len() > MAX_ENDPOINTS_PER_AGENT {
+        return Err(StoreError::Limit {
+            what: "endpoints of one agent",
+            limit: MAX_ENDPOINTS_PER_AGENT as u32,
+        });
+    }
+    if agents::get(db, agent)?.is_none() {
+        return Err(agents::unknown(agent));
+    }
+    db.execute(
+        "DELETE FROM endpoints WHERE site = ?1 AND agent = ?2",
+        [&agent.site, &agent.name],
+    )?;
+    let mut insert = db.prepare(
+        "INSERT OR REPLACE INTO endpoints (site, host, port, protocol, agent, mode, pooling, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for endpoint in endpoints {
+        label(&endpoint.host, "host")?;
+        label(&endpoint.protocol, "protocol")?;
+        if endpoint.port == 0 {
+            return Err(StoreError::Invalid {
+                what: "port",
+                why: "1 to 65535",
+            });
+        }
+        insert.execute(params![
+            agent.site,
+            endpoint.host,
+            endpoint.port,
+            endpoint.protocol,
+            agent.name,
+            mode(endpoint.mode),
+            endpoint.pooling,
+            now
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Vec<EndpointRow>, StoreError> {
+    let mut statement = db.prepare(
+        "SELECT host, protocol, port, mode, pooling FROM endpoints WHERE site = ?1 AND agent = ?2
+         ORDER BY host, port, protocol",
+    )?;
+    let rows = statement.query_and_then([&agent.site, &agent.name], from_row)?;
+    rows.collect()
+}
+
+/// Asks the bindings as they are now, not as they were when the agent offered: an unbound host is lost at once.
+pub(super) fn owner(db: &Connection, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError> {
+    let mut statement = db.prepare(
+        "SELECT e.agent, e.protocol, e.mode, e.pooling, a.labels
+         FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
+         WHERE e.site = ?1 AND e.host = ?2 AND e.port = ?3 AND a.disabled = 0
+           AND (e.host = e.agent OR EXISTS
+                (SELECT 1 FROM hosts h WHERE h.site = e.site AND h.host = e.host AND h.agent = e.agent))
+         ORDER BY e.protocol, e.agent",
+    )?;
+    let rows = statement.query_and_then(params![site, host, port], |row| candidate(site, row))?;
+    rows.collect()
+}
+
+fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
+    Ok(EndpointRow {
+        host: row.get("host")?,
+        protocol: row.get("protocol")?,
+        port: row.get("port")?,
+        mode: mode_from(&row.get::<_, String>("mode")?)?,
+        pooling: row.get("pooling")?,
+    })
+}
+
+fn candidate(site: &str, row: &Row<'_>) -> Result<Candidate, StoreError> {
+    Ok(Candidate {
+        agent: AgentId {
+            site: site.to_owned(),
+            name: row.get("agent")?,
+        },
+        labels: json_column(row, "labels", "agents.labels")?,
+        protocol: row.get("protocol")?,
+        mode: mode_from(&row.get::<_, String>("mode")?)?,
+        pooling: row.get("pooling")?,
+    })
+}

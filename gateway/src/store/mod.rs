@@ -1,0 +1,373 @@
+//! What the gateway must still know after a restart: agents, hosts, endpoints, tokens, users and their keys.
+//!
+//! The room exists so that the engine stays a detail: everything above it sees the [`Store`] trait, its row types and
+//! its errors. One implementation stands today, SQLite in one file ([`SqliteStore`]), run on its own thread by
+//! [`StoreHandle`] because its calls block.
+//!
+//! Deliberately not in here: any decision (the gate's), who is online (the roster's), certificates and secrets
+//! themselves (only digests, serial numbers and public keys are kept), and any clock: times are arguments, unix seconds.
+//!
+//! INVARIANT: whatever concerns an agent is addressed by an [`AgentId`], which cannot be written without a site, and the
+//! site is part of each primary and foreign key below it. Lists take a [`SiteScope`], never an optional filter.
+
+mod agents;
+mod columns;
+mod endpoints;
+mod handle;
+mod hosts;
+mod row;
+mod schema;
+mod sqlite;
+mod tokens;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use handle::StoreHandle;
+pub use row::{
+    AgentId, AgentRow, Candidate, CertificateRecord, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
+    NewToken, NewUser, NewUserKey, Redeemed, SiteScope, TokenGrant, TokenKind, UserKeyRow, UserRow,
+};
+pub use sqlite::SqliteStore;
+
+/// Join strings which may wait to be redeemed at the same time; one more is refused with [`StoreError::Limit`].
+pub const MAX_WAITING_TOKENS: u32 = 10_000;
+/// Agents that may be known; one more is refused with [`StoreError::Limit`].
+pub const MAX_AGENTS: u32 = 100_000;
+/// Users that may be known; one more is refused with [`StoreError::Limit`].
+pub const MAX_USERS: u32 = 100_000;
+/// Keys one user may have; one more is refused with [`StoreError::Limit`].
+pub const MAX_KEYS_PER_USER: u32 = 64;
+/// Agents one host may be bound to, and hosts that may be bound to one agent.
+pub const MAX_BINDINGS: u32 = 256;
+/// Endpoints one agent may offer.
+pub const MAX_ENDPOINTS_PER_AGENT: usize = 256;
+
+/// The gateway's memory. Each method is one transaction: it happens whole or not at all.
+///
+/// Methods block on the disk; call them through [`StoreHandle::run`]. Times are unix seconds. Names are labels
+/// (`[a-z0-9-]`, 1 to 30 characters), groups what an SSH certificate can carry; anything else is [`StoreError::Invalid`].
+pub trait Store: Send {
+    /// Keeps a join string's digest and what it grants.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when that agent already has a key, when its name is a bound host, or when the user
+    /// exists in another site or is disabled; [`StoreError::Limit`] beyond [`MAX_WAITING_TOKENS`].
+    fn create_token(&mut self, token: &NewToken) -> Result<(), StoreError>;
+
+    /// Spends a join string for the key with this SPKI digest, and writes the agent or user it is for.
+    ///
+    /// Exactly one key wins. The winner may ask again within the string's life and gets the same answer, so that an
+    /// enrolment cut short by a crash can be repeated.
+    ///
+    /// # Errors
+    /// See [`RedeemError`].
+    fn redeem(&mut self, secret_sha256: &[u8; 32], spki: &[u8; 32], now: i64) -> Result<Redeemed, RedeemError>;
+
+    /// Notes a certificate that was issued; for an agent also as its present one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the holder is gone, [`StoreError::Conflict`] when the agent's key is another one.
+    fn record_certificate(&mut self, holder: &Holder, record: &CertificateRecord, now: i64) -> Result<(), StoreError>;
+
+    /// One agent, or `None`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn agent(&self, id: &AgentId) -> Result<Option<AgentRow>, StoreError>;
+
+    /// The agents of a scope, by site and name.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn agents(&self, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError>;
+
+    /// Replaces an agent's labels.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`].
+    fn set_agent_labels(&mut self, id: &AgentId, labels: &Labels) -> Result<(), StoreError>;
+
+    /// Disables an agent (its endpoints are no longer found) or enables it again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn set_agent_disabled(&mut self, id: &AgentId, disabled: bool) -> Result<(), StoreError>;
+
+    /// Forgets an agent with its bindings, its endpoints and every join string made for it; its name is free again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn delete_agent(&mut self, id: &AgentId) -> Result<(), StoreError>;
+
+    /// Notes that an agent was heard at `now`, and what it reported.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`].
+    fn touch(&mut self, id: &AgentId, reported: &Labels, now: i64) -> Result<(), StoreError>;
+
+    /// Binds a host of the agent's own site to the agent. Binding twice is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown agent, [`StoreError::Conflict`] when the host is another agent's name,
+    /// [`StoreError::Limit`] beyond [`MAX_BINDINGS`].
+    fn bind_host(&mut self, agent: &AgentId, host: &str) -> Result<(), StoreError>;
+
+    /// Takes a binding away; `false` when there was none.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn unbind_host(&mut self, agent: &AgentId, host: &str) -> Result<bool, StoreError>;
+
+    /// The hosts an agent may offer endpoints on beside its own name.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn hosts_of(&self, agent: &AgentId) -> Result<Names, StoreError>;
+
+    /// Every binding of a scope, by site, host and agent.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn hosts(&self, scope: &SiteScope) -> Result<Vec<HostRow>, StoreError>;
+
+    /// Replaces what an agent offers, so that it is known while the agent is away and after a restart.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Limit`] beyond [`MAX_ENDPOINTS_PER_AGENT`], [`StoreError::Invalid`].
+    fn replace_endpoints(&mut self, agent: &AgentId, endpoints: &[EndpointRow], now: i64) -> Result<(), StoreError>;
+
+    /// What an agent offered last.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn endpoints_of(&self, agent: &AgentId) -> Result<Vec<EndpointRow>, StoreError>;
+
+    /// Who offers this host and port. Agents that are disabled, or that the host is not (any longer) bound to, are left
+    /// out here too, whatever they once offered.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn endpoint_owner(&self, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError>;
+
+    /// One user, or `None`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError>;
+
+    /// The users of a scope, by name. Users without a site belong to [`SiteScope::Every`] only.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn users(&self, scope: &SiteScope) -> Result<Vec<UserRow>, StoreError>;
+
+    /// Adds a user with its first keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the name is taken, [`StoreError::Limit`], [`StoreError::Invalid`].
+    fn add_user(&mut self, user: &NewUser) -> Result<(), StoreError>;
+
+    /// Replaces a user's groups.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`].
+    fn set_user_groups(&mut self, name: &str, groups: &Names) -> Result<(), StoreError>;
+
+    /// Disables a user (no key matches any longer) or enables the user again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn set_user_disabled(&mut self, name: &str, disabled: bool) -> Result<(), StoreError>;
+
+    /// Adds a key to a user, or renews the one with the same fingerprint.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown user, [`StoreError::Limit`] beyond [`MAX_KEYS_PER_USER`].
+    fn add_user_key(&mut self, user: &str, key: &NewUserKey) -> Result<(), StoreError>;
+
+    /// Takes a key away; `false` when there was none.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn remove_user_key(&mut self, user: &str, fingerprint: &str) -> Result<bool, StoreError>;
+
+    /// A user's keys, the expired ones included.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn user_keys(&self, user: &str) -> Result<Vec<UserKeyRow>, StoreError>;
+
+    /// The user, when an administrator registered a key with this fingerprint for them that has not expired, and they are
+    /// not disabled; `None` for everything else, without telling which. A machine's login key is not enough: it earns
+    /// certificates, and only those let in.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn user_key_matches(&self, user: &str, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError>;
+
+    /// The agent that enrolled with the key of this SPKI digest, disabled or not; `None` when no agent has it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn agent_with_key(&self, spki: &[u8; 32]) -> Result<Option<AgentRow>, StoreError>;
+
+    /// The user whose login key has this fingerprint, when the key has not expired and the user is not disabled.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError>;
+
+    /// A small fact about this gateway (for instance the digest of the last good access policy).
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn meta(&self, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Writes such a fact.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] above 64 characters of key or 64 KiB of value.
+    fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError>;
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be opened or made.
+    #[error(
+        "cannot open the state file {path}: {source}; check that its directory exists and belongs to the user who runs the gateway"
+    )]
+    Open {
+        /// The state file.
+        path: PathBuf,
+        /// What the system or SQLite said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file was written by a later release.
+    #[error(
+        "the state file {path} was written by a newer Fairlead (schema {found}; this program knows up to {known}): install that release again, or restore a backup made by this one"
+    )]
+    NewerSchema {
+        /// The state file.
+        path: PathBuf,
+        /// The schema number in the file.
+        found: u32,
+        /// The newest schema number this program knows.
+        known: u32,
+    },
+    /// The file is an SQLite database of another program.
+    #[error("{path} is a database, but not Fairlead's: choose another state_dir")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The queue of the store's thread is full.
+    #[error(
+        "the state store has {waiting} operations waiting and takes no more: the disk is too slow for the load, try again shortly"
+    )]
+    Busy {
+        /// Length of the queue.
+        waiting: usize,
+    },
+    /// The operation did not end in time; it may still be carried out.
+    #[error(
+        "the state store did not answer within {seconds} s; it may still do what was asked: look before asking again"
+    )]
+    TimedOut {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The store's thread is gone: the gateway is stopping.
+    #[error("the state store is closed: the gateway is stopping")]
+    Closed,
+    /// The operation panicked; its transaction was rolled back.
+    #[error(
+        "the state store failed inside an operation, which was rolled back; please report this with the gateway's log"
+    )]
+    Panicked,
+    /// No such row.
+    #[error("there is no {what}")]
+    NotFound {
+        /// For instance `agent pump-7 in site plant-7`.
+        what: String,
+    },
+    /// The request contradicts what is known.
+    #[error("{what}; {help}")]
+    Conflict {
+        /// What stands against it.
+        what: String,
+        /// What to do instead.
+        help: String,
+    },
+    /// A table or list is full.
+    #[error("there may be at most {limit} {what}")]
+    Limit {
+        /// What there may be so many of.
+        what: &'static str,
+        /// The limit.
+        limit: u32,
+    },
+    /// A value is not of the form it must have.
+    #[error("{what} is not valid: {why}")]
+    Invalid {
+        /// Which value.
+        what: &'static str,
+        /// The form it must have.
+        why: &'static str,
+    },
+    /// A row holds what this program never writes.
+    #[error("the state file is damaged: {column} of a row cannot be read; restore a backup")]
+    Damaged {
+        /// Table and column.
+        column: &'static str,
+    },
+    /// SQLite failed.
+    #[error("the state store failed: {0}")]
+    Engine(#[from] rusqlite::Error),
+}
+
+/// Why a join string was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeemError {
+    /// No such string was ever made here, or it was withdrawn.
+    #[error("this join string is not known here; make a new one with `fairlead token create`")]
+    Unknown,
+    /// Its life is over.
+    #[error("this join string has expired; make a new one with `fairlead token create`")]
+    Expired,
+    /// Another key has spent it.
+    #[error(
+        "this join string was already used with another key; if that was not you, delete what it enrolled, and make a new one"
+    )]
+    Spent,
+    /// The agent has a key, the name is taken or the user is disabled: what is known has changed since the string was made.
+    #[error("{what}; {help}")]
+    Conflict {
+        /// What stands against it.
+        what: String,
+        /// What to do instead.
+        help: String,
+    },
+    /// The store failed; asking again may help.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for RedeemError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { what, help } => Self::Conflict { what, help },
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for RedeemError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(StoreError::Engine(error))
+    }
+}

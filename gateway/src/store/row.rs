@@ -1,0 +1,267 @@
+//! The rows of the store as the rest of the gateway sees them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Labels, or what an agent reports about itself: at most 64 entries, keys of at most 64 and values of at most 256 bytes.
+pub type Labels = BTreeMap<String, String>;
+
+/// Groups or hosts: at most 256 names.
+pub type Names = BTreeSet<String>;
+
+/// An agent's full name. It has no form without a site.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentId {
+    /// The site, a label.
+    pub site: String,
+    /// The agent's name in that site, a label.
+    pub name: String,
+}
+
+impl AgentId {
+    /// Joins site and name; their form is checked where the store writes them.
+    pub fn new(site: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            site: site.into(),
+            name: name.into(),
+        }
+    }
+}
+
+/// Prints NAME.SITE, as people type it.
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.site)
+    }
+}
+
+/// What a list may show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteScope {
+    /// Every site: for the gateway itself and its administrator.
+    Every,
+    /// One site only.
+    One(String),
+}
+
+/// What a join string is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Enrols an agent.
+    Agent,
+    /// Registers a user's login key.
+    User,
+}
+
+/// What a join string grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGrant {
+    /// Agent or user.
+    pub kind: TokenKind,
+    /// Name of the agent or user, a label.
+    pub name: String,
+    /// Site; always present for an agent, for a user only when the user never leaves one site.
+    pub site: Option<String>,
+    /// Labels which the row gets.
+    pub labels: Labels,
+    /// A user's groups; empty for an agent. An existing user gets them in addition.
+    pub groups: Names,
+    /// Hosts that are bound to the agent; empty for a user.
+    pub hosts: Names,
+}
+
+/// A join string to keep.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// SHA-256 of the 256-bit secret. The secret itself never comes here.
+    pub secret_sha256: [u8; 32],
+    /// What it grants.
+    pub grant: TokenGrant,
+    /// Now, unix seconds.
+    pub created: i64,
+    /// When it ends to be good, unix seconds, later than `created`.
+    pub expires: i64,
+}
+
+/// The outcome of spending a join string: what now stands in the agent's or user's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redeemed {
+    /// Agent or user.
+    pub kind: TokenKind,
+    /// Name of the agent or user.
+    pub name: String,
+    /// Site; always present for an agent.
+    pub site: Option<String>,
+    /// The labels that now hold.
+    pub labels: Labels,
+    /// The groups that now hold (users).
+    pub groups: Names,
+    /// The hosts that are now bound (agents).
+    pub hosts: Names,
+    /// The same key had spent it before: a retry.
+    pub repeated: bool,
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An agent's.
+    Agent(AgentId),
+    /// A user's, by name.
+    User(String),
+}
+
+/// A certificate that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRecord {
+    /// Serial number, lower-case hex, at most 40 characters.
+    pub serial: String,
+    /// SHA-256 of the public key's SPKI.
+    pub spki: [u8; 32],
+    /// End of validity, unix seconds.
+    pub not_after: i64,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRow {
+    /// Site and name.
+    pub id: AgentId,
+    /// The operator's labels, which policy reads.
+    pub labels: Labels,
+    /// SHA-256 of its public key's SPKI; `None` before it is enrolled.
+    pub spki: Option<[u8; 32]>,
+    /// Serial number of its present certificate.
+    pub serial: Option<String>,
+    /// End of that certificate's validity, unix seconds.
+    pub not_after: Option<i64>,
+    /// When it was enrolled, unix seconds.
+    pub enrolled_at: Option<i64>,
+    /// When it was heard last, unix seconds.
+    pub last_seen: Option<i64>,
+    /// What it reports about itself; shown, never used in rules.
+    pub reported: Labels,
+    /// It may not link, and its endpoints are not found.
+    pub disabled: bool,
+}
+
+/// One binding of a host to an agent of the same site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRow {
+    /// The host, a label.
+    pub host: String,
+    /// The agent, whose site is the host's.
+    pub agent: AgentId,
+}
+
+/// How an endpoint's bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// End to end to an upstream that the agent dials.
+    Tunnel,
+    /// Served by the agent itself (`builtin:ssh`).
+    Builtin,
+}
+
+/// An endpoint that an agent offers; its site is the agent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointRow {
+    /// The host, a label.
+    pub host: String,
+    /// The protocol's name, for instance `ssh`.
+    pub protocol: String,
+    /// The port callers ask for, not the upstream's.
+    pub port: u16,
+    /// How its bytes travel.
+    pub mode: Mode,
+    /// May be one of a pool.
+    pub pooling: bool,
+}
+
+/// An agent that can carry a session to a host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The agent.
+    pub agent: AgentId,
+    /// The agent's labels, which policy reads.
+    pub labels: Labels,
+    /// The protocol offered at that port.
+    pub protocol: String,
+    /// How its bytes travel.
+    pub mode: Mode,
+    /// May be one of a pool.
+    pub pooling: bool,
+}
+
+/// A user to add.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The name, a label.
+    pub name: String,
+    /// The one site the user never leaves, or `None` for all.
+    pub site: Option<String>,
+    /// Groups, which policy reads.
+    pub groups: Names,
+    /// Labels, which policy reads.
+    pub labels: Labels,
+    /// The first keys, added together with the user or not at all.
+    pub keys: Vec<NewUserKey>,
+    /// Now, unix seconds.
+    pub created: i64,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// The name.
+    pub name: String,
+    /// The one site the user never leaves, or `None` for all.
+    pub site: Option<String>,
+    /// Groups, which policy reads.
+    pub groups: Names,
+    /// Labels, which policy reads.
+    pub labels: Labels,
+    /// May not come in.
+    pub disabled: bool,
+    /// When the user was added, unix seconds.
+    pub created: i64,
+}
+
+/// How a key came to its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// An SSH key an administrator registered, for stock ssh.
+    Registered,
+    /// A machine's login key, registered by a join string.
+    Login,
+}
+
+/// A key to add.
+#[derive(Clone, Debug)]
+pub struct NewUserKey {
+    /// Fingerprint as OpenSSH prints it (`SHA256:…`), at most 128 bytes.
+    pub fingerprint: String,
+    /// How it came.
+    pub kind: KeyKind,
+    /// The public key, an OpenSSH line of at most 8 KiB.
+    pub public_key: String,
+    /// Now, unix seconds.
+    pub added: i64,
+    /// When it ends to be good, unix seconds; `None` for never.
+    pub expires: Option<i64>,
+}
+
+/// A user's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserKeyRow {
+    /// Fingerprint as OpenSSH prints it.
+    pub fingerprint: String,
+    /// How it came.
+    pub kind: KeyKind,
+    /// The public key, an OpenSSH line.
+    pub public_key: String,
+    /// When it was added, unix seconds.
+    pub added: i64,
+    /// When it ends to be good, unix seconds; `None` for never.
+    pub expires: Option<i64>,
+}

@@ -1,0 +1,144 @@
+//! The tables, and how an older file becomes a present one.
+//!
+//! A migration is never edited once released: a new one is appended, and [`KNOWN`] grows by itself.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// Written into the file's header, so that another program's database is not taken for ours: "FLGW".
+const APPLICATION_ID: i64 = 0x464c_4757;
+
+/// Each entry brings a file from its index to its index + 1.
+const MIGRATIONS: &[&str] = &[FIRST];
+
+/// The schema this program writes.
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
+
+// Sites come first in every key that concerns agents, so that no statement can address a row of another site by accident.
+const FIRST: &str = "
+CREATE TABLE agents (
+    site        TEXT NOT NULL CHECK (length(site) BETWEEN 1 AND 30),
+    name        TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 30),
+    labels      TEXT NOT NULL DEFAULT '{}',
+    spki        BLOB CHECK (spki IS NULL OR length(spki) = 32),
+    serial      TEXT,
+    not_after   INTEGER,
+    enrolled_at INTEGER,
+    last_seen   INTEGER,
+    reported    TEXT NOT NULL DEFAULT '{}',
+    disabled    INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    PRIMARY KEY (site, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX agents_by_key ON agents (spki);
+
+CREATE TABLE hosts (
+    site  TEXT NOT NULL,
+    host  TEXT NOT NULL CHECK (length(host) BETWEEN 1 AND 30),
+    agent TEXT NOT NULL,
+    PRIMARY KEY (site, host, agent),
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hosts_by_agent ON hosts (site, agent);
+
+CREATE TABLE endpoints (
+    site       TEXT NOT NULL,
+    host       TEXT NOT NULL,
+    port       INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
+    protocol   TEXT NOT NULL,
+    agent      TEXT NOT NULL,
+    mode       TEXT NOT NULL CHECK (mode IN ('tunnel', 'builtin')),
+    pooling    INTEGER NOT NULL CHECK (pooling IN (0, 1)),
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (site, host, port, protocol, agent),
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX endpoints_by_agent ON endpoints (site, agent);
+
+CREATE TABLE tokens (
+    secret_sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(secret_sha256) = 32),
+    kind          TEXT NOT NULL CHECK (kind IN ('agent', 'user')),
+    site          TEXT,
+    name          TEXT NOT NULL,
+    labels        TEXT NOT NULL,
+    groups        TEXT NOT NULL,
+    hosts         TEXT NOT NULL,
+    created       INTEGER NOT NULL,
+    expires       INTEGER NOT NULL,
+    used_spki     BLOB CHECK (used_spki IS NULL OR length(used_spki) = 32),
+    used_at       INTEGER,
+    CHECK (kind = 'user' OR site IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_name ON tokens (kind, site, name);
+CREATE INDEX tokens_by_expiry ON tokens (expires);
+
+CREATE TABLE users (
+    name     TEXT NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 30),
+    site     TEXT,
+    groups   TEXT NOT NULL DEFAULT '[]',
+    labels   TEXT NOT NULL DEFAULT '{}',
+    disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    created  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_keys (
+    user        TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    fingerprint TEXT NOT NULL,
+    kind        TEXT NOT NULL CHECK (kind IN ('registered', 'login')),
+    public_key  TEXT NOT NULL,
+    added       INTEGER NOT NULL,
+    expires     INTEGER,
+    PRIMARY KEY (user, fingerprint)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX user_keys_by_fingerprint ON user_keys (fingerprint);
+
+CREATE TABLE certificates (
+    kind      TEXT NOT NULL CHECK (kind IN ('agent', 'user')),
+    site      TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    serial    TEXT NOT NULL,
+    spki      BLOB NOT NULL CHECK (length(spki) = 32),
+    issued_at INTEGER NOT NULL,
+    not_after INTEGER NOT NULL,
+    PRIMARY KEY (kind, site, name, serial)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX certificates_by_end ON certificates (not_after);
+
+CREATE TABLE meta (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Brings the file to [`KNOWN`], in one transaction per step.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] and [`StoreError::Foreign`] before anything is written.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    loop {
+        // Immediate, so that two programs which open a new file at once do the steps one after the other.
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: u32 = step.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let owner: i64 = step.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let tables: i64 = step.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if owner != APPLICATION_ID && (owner != 0 || found != 0 || tables != 0) {
+            return Err(StoreError::Foreign { path: path.to_owned() });
+        }
+        if found > KNOWN {
+            return Err(StoreError::NewerSchema {
+                path: path.to_owned(),
+                found,
+                known: KNOWN,
+            });
+        }
+        let Some(migration) = MIGRATIONS.get(found as usize) else {
+            return Ok(());
+        };
+        step.execute_batch(migration)?;
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.pragma_update(None, "user_version", found + 1)?;
+        step.commit()?;
+    }
+}

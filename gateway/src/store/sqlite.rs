@@ -1,0 +1,260 @@
+//! The store in one SQLite file. What each operation does stands in the files beside, one per table.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::row::{
+    AgentId, AgentRow, Candidate, CertificateRecord, EndpointRow, Holder, HostRow, Labels, Names, NewToken, NewUser,
+    NewUserKey, Redeemed, SiteScope, UserKeyRow, UserRow,
+};
+use super::{RedeemError, Store, StoreError, agents, endpoints, hosts, schema, tokens, users};
+
+/// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The [`Store`] in one SQLite file with a write-ahead log.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    durable: bool,
+}
+
+impl SqliteStore {
+    /// Opens the state file, makes it (0600 from the first byte) when there is none, and brings it to the present schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], [`StoreError::NewerSchema`], [`StoreError::Foreign`]. Nothing is written in these cases.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        make_private(path).map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags).map_err(StoreError::from);
+        opened
+            .and_then(|connection| Self::prepare(connection, path))
+            .map_err(|error| match error {
+                StoreError::Engine(source) => StoreError::Open {
+                    path: path.to_owned(),
+                    source: Box::new(source),
+                },
+                other => other,
+            })
+    }
+
+    /// A store that lives in memory and ends with this value: for tests and throw-away gateways.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?, Path::new(":memory:"))
+    }
+
+    fn prepare(mut connection: Connection, path: &Path) -> Result<Self, StoreError> {
+        connection.busy_timeout(BUSY_LIMIT)?;
+        schema::migrate(&mut connection, path)?;
+        write_ahead(&connection)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(Self {
+            connection,
+            durable: true,
+        })
+    }
+
+    /// One transaction that is on the disk when this returns: identities, tokens, keys, bindings.
+    fn durable<T, E: From<rusqlite::Error>>(
+        &mut self,
+        act: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.transaction(true, act)
+    }
+
+    /// One transaction that a power cut may undo, but never tear: what agents tell anew with their next link.
+    fn relaxed<T, E: From<rusqlite::Error>>(
+        &mut self,
+        act: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.transaction(false, act)
+    }
+
+    /// Immediate, so that what is read inside still holds when it is written.
+    fn transaction<T, E: From<rusqlite::Error>>(
+        &mut self,
+        durable: bool,
+        act: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.durable != durable {
+            self.connection
+                .pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
+            self.durable = durable;
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = act(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+}
+
+impl Store for SqliteStore {
+    fn create_token(&mut self, token: &NewToken) -> Result<(), StoreError> {
+        self.durable(|db| tokens::create(db, token))
+    }
+
+    fn redeem(&mut self, secret_sha256: &[u8; 32], spki: &[u8; 32], now: i64) -> Result<Redeemed, RedeemError> {
+        self.durable(|db| tokens::redeem(db, secret_sha256, spki, now))
+    }
+
+    fn record_certificate(&mut self, holder: &Holder, record: &CertificateRecord, now: i64) -> Result<(), StoreError> {
+        self.durable(|db| agents::record_certificate(db, holder, record, now))
+    }
+
+    fn agent(&self, id: &AgentId) -> Result<Option<AgentRow>, StoreError> {
+        agents::get(&self.connection, id)
+    }
+
+    fn agent_with_key(&self, spki: &[u8; 32]) -> Result<Option<AgentRow>, StoreError> {
+        agents::with_key(&self.connection, spki)
+    }
+
+    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError> {
+        users::login_key_owner(&self.connection, fingerprint, now)
+    }
+
+    fn agents(&self, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
+        agents::list(&self.connection, scope)
+    }
+
+    fn set_agent_labels(&mut self, id: &AgentId, labels: &Labels) -> Result<(), StoreError> {
+        self.durable(|db| agents::set_labels(db, id, labels))
+    }
+
+    fn set_agent_disabled(&mut self, id: &AgentId, disabled: bool) -> Result<(), StoreError> {
+        self.durable(|db| agents::set_disabled(db, id, disabled))
+    }
+
+    fn delete_agent(&mut self, id: &AgentId) -> Result<(), StoreError> {
+        self.durable(|db| agents::delete(db, id))
+    }
+
+    fn touch(&mut self, id: &AgentId, reported: &Labels, now: i64) -> Result<(), StoreError> {
+        self.relaxed(|db| agents::touch(db, id, reported, now))
+    }
+
+    fn bind_host(&mut self, agent: &AgentId, host: &str) -> Result<(), StoreError> {
+        self.durable(|db| hosts::bind(db, agent, host))
+    }
+
+    fn unbind_host(&mut self, agent: &AgentId, host: &str) -> Result<bool, StoreError> {
+        self.durable(|db| hosts::unbind(db, agent, host))
+    }
+
+    fn hosts_of(&self, agent: &AgentId) -> Result<Names, StoreError> {
+        hosts::of(&self.connection, agent)
+    }
+
+    fn hosts(&self, scope: &SiteScope) -> Result<Vec<HostRow>, StoreError> {
+        hosts::list(&self.connection, scope)
+    }
+
+    fn replace_endpoints(&mut self, agent: &AgentId, endpoints: &[EndpointRow], now: i64) -> Result<(), StoreError> {
+        self.relaxed(|db| endpoints::replace(db, agent, endpoints, now))
+    }
+
+    fn endpoints_of(&self, agent: &AgentId) -> Result<Vec<EndpointRow>, StoreError> {
+        endpoints::of(&self.connection, agent)
+    }
+
+    fn endpoint_owner(&self, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError> {
+        endpoints::owner(&self.connection, site, host, port)
+    }
+
+    fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError> {
+        users::get(&self.connection, name)
+    }
+
+    fn users(&self, scope: &SiteScope) -> Result<Vec<UserRow>, StoreError> {
+        users::list(&self.connection, scope)
+    }
+
+    fn add_user(&mut self, user: &NewUser) -> Result<(), StoreError> {
+        self.durable(|db| users::add(db, user))
+    }
+
+    fn set_user_groups(&mut self, name: &str, groups: &Names) -> Result<(), StoreError> {
+        self.durable(|db| users::set_groups(db, name, groups))
+    }
+
+    fn set_user_disabled(&mut self, name: &str, disabled: bool) -> Result<(), StoreError> {
+        self.durable(|db| users::set_disabled(db, name, disabled))
+    }
+
+    fn add_user_key(&mut self, user: &str, key: &NewUserKey) -> Result<(), StoreError> {
+        self.durable(|db| users::add_key(db, user, key))
+    }
+
+    fn remove_user_key(&mut self, user: &str, fingerprint: &str) -> Result<bool, StoreError> {
+        self.durable(|db| users::remove_key(db, user, fingerprint))
+    }
+
+    fn user_keys(&self, user: &str) -> Result<Vec<UserKeyRow>, StoreError> {
+        users::keys(&self.connection, user)
+    }
+
+    fn user_key_matches(&self, user: &str, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError> {
+        users::key_matches(&self.connection, user, fingerprint, now)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        users::optional(
+            self.connection
+                .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)),
+        )
+    }
+
+    fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
+        if key.is_empty() || key.len() > 64 || value.len() > 64 * 1024 {
+            return Err(StoreError::Invalid {
+                what: "meta",
+                why: "a key of 1 to 64 bytes and a value of at most 64 KiB",
+            });
+        }
+        let statement =
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        self.durable(|db| db.execute(statement, [key, value]).map(drop).map_err(StoreError::from))
+    }
+}
+
+/// Switches to the write-ahead log. SQLite's busy handler does not cover this step while another program opens the same
+/// file; an empty exclusive transaction waits in its stead.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) && started.elapsed() < BUSY_LIMIT => {
+                connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK")?;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+}
+
+/// SQLite makes files with the process's umask; so the file is made here first. Its log and index files take its mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
