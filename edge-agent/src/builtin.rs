@@ -1,0 +1,240 @@
+//! `builtin:ssh` between the session room and the SSH server: current keys, and the customer's rules for each act.
+
+#[cfg(not(feature = "builtin-ssh"))]
+pub(crate) use disabled::Builtin;
+#[cfg(feature = "builtin-ssh")]
+pub(crate) use enabled::Builtin;
+
+#[cfg(feature = "builtin-ssh")]
+mod enabled {
+    use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+    use anyhow::{Context, bail};
+    use fairlead_identity::ssh;
+    use fairlead_policy::SshFacts;
+    use fairlead_runtime::audit::Record;
+    use fairlead_runtime::relay::Counters;
+    use fairlead_wire::refusal::Reason;
+    use quinn::{RecvStream, SendStream};
+
+    use crate::caller_stream::CallerStream;
+    use crate::counted::Counted;
+    use crate::service::Asked;
+    use crate::session::{Services, rule_name, withdrawn};
+    use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings};
+
+    /// The agent's own SSH server with the keys of the moment.
+    pub(crate) struct Builtin {
+        host_key_line: String,
+        // Replaced whole at each change, so that a connection keeps what it began with.
+        settings: Mutex<Arc<Settings>>,
+    }
+
+    impl Builtin {
+        /// # Errors
+        /// When the account is not to be logged in to, or the host key is damaged.
+        pub(crate) fn new(host_key_pem: &str, allow_service_account: bool) -> anyhow::Result<Self> {
+            let account = Account::current()?;
+            if account.is_service_account() && !allow_service_account {
+                bail!(
+                    "builtin:ssh would give callers the account `{}`, which is root or a service: run the agent as a person's \
+                     account, or set builtin_ssh: {{ allow_service_account: true }} in the agent's file if that is meant",
+                    account.name
+                );
+            }
+            let host_key = ssh::SshKey::from_openssh(host_key_pem).context("the SSH host key is damaged")?;
+            let host_key_line = host_key.public_line();
+            let host_key = host_key.private_key().clone();
+            let settings = Settings {
+                host_key,
+                host_certificate: None,
+                user_cas: Vec::new(),
+                account,
+            };
+            Ok(Self {
+                host_key_line,
+                settings: Mutex::new(Arc::new(settings)),
+            })
+        }
+
+        pub(crate) fn host_key_line(&self) -> String {
+            self.host_key_line.clone()
+        }
+
+        pub(crate) fn trust_user_cas(&self, lines: &[String]) {
+            let user_cas = lines
+                .iter()
+                .filter_map(|line| ssh::parse_public_line(line).ok())
+                .collect();
+            let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            *settings = Arc::new(Settings {
+                user_cas,
+                ..Settings::clone(&settings)
+            });
+        }
+
+        pub(crate) fn present_host_certificate(&self, line: &str) {
+            let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            match Settings::clone(&settings).with_host_certificate(line) {
+                Ok(changed) => *settings = Arc::new(changed),
+                Err(error) => tracing::warn!(error, "the gateway's host certificate cannot be used"),
+            }
+        }
+
+        pub(crate) async fn serve(
+            &self,
+            services: &Arc<Services>,
+            asked: &Asked,
+            from_caller: RecvStream,
+            to_caller: SendStream,
+            counters: &Counters,
+        ) -> (Option<Reason>, String) {
+            let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+            let login = Login {
+                caller: asked.caller.name.clone(),
+                registered_keys: asked
+                    .ssh_keys
+                    .iter()
+                    .filter_map(|line| ssh::parse_public_line(line).ok())
+                    .collect(),
+                acts: asked.acts.clone(),
+                client_ip: asked.client_ip,
+                session: asked.session.to_string(),
+            };
+            let acts = Arc::new(CustomersWord {
+                services: Arc::clone(services),
+                asked: asked.clone(),
+            });
+            let (withdrawn, reason) = (withdrawn(&to_caller), OnceLock::new());
+            let lapse = async {
+                let why = withdrawn.await;
+                let why = reason.get_or_init(|| why);
+                format!("fairlead: {why} (session {})", asked.session)
+            };
+            let stream = Counted::new(CallerStream::new(
+                from_caller,
+                to_caller,
+                services.tasks.token().clone(),
+            ));
+            let carried = stream.carried();
+            let ended = sshd::serve(stream, settings, login, acts, &services.tasks, lapse).await;
+            carried.copy_to(counters);
+            match ended {
+                Ended::Finished => (None, String::new()),
+                Ended::NotAdmitted(why) => (Some(Reason::Denied), why),
+                Ended::TimedOut => (Some(Reason::Limit), ended.to_string()),
+                Ended::Lapsed(_) => (reason.into_inner(), String::new()),
+                Ended::Stopping => (Some(Reason::AgentStopping), String::new()),
+                Ended::Failed(why) => (Some(Reason::CallerGone), why),
+            }
+        }
+    }
+
+    /// The customer's rules and audit, asked before each act.
+    struct CustomersWord {
+        services: Arc<Services>,
+        asked: Asked,
+    }
+
+    impl Acts for CustomersWord {
+        fn begin(&self, act: Act<'_>, user: &str) -> Result<(), String> {
+            let facts = SshFacts {
+                user: user.to_owned(),
+                action: act.name().to_owned(),
+                command: command_of(act).to_owned(),
+            };
+            let decided = self
+                .services
+                .list
+                .admit_act(&self.asked, facts, self.services.clock.now());
+            let mut record = self.record(act, user);
+            record.decision = Some(if decided.is_ok() { "allow" } else { "deny" }.into());
+            let rule = match &decided {
+                Ok(rule) => rule.as_ref(),
+                Err(refusal) => {
+                    record.reason = Some(refusal.reason.name().into());
+                    refusal.rule.as_ref()
+                }
+            };
+            record.rule = rule.map(rule_name);
+            let logged = self.services.append(&record);
+            match (decided, logged) {
+                (Err(_), _) => Err(format!("{} is not permitted by this device", act.name())),
+                (Ok(_), Err(())) => Err("this device cannot write its audit log".into()),
+                (Ok(_), Ok(())) => Ok(()),
+            }
+        }
+
+        fn refused(&self, act: Act<'_>, user: &str) {
+            let mut record = self.record(act, user);
+            record.decision = Some("deny".into());
+            record.reason = Some(Reason::Denied.name().into());
+            // A refusal stays one when it cannot be logged.
+            self.services.append(&record).unwrap_or_default();
+        }
+    }
+
+    impl CustomersWord {
+        fn record(&self, act: Act<'_>, user: &str) -> Record {
+            let mut record = self.services.record("session.act", &self.asked);
+            record.act = Some(act.name().into());
+            record.fact("user", user);
+            let command = command_of(act);
+            if !command.is_empty() {
+                record.fact("command", command.chars().take(1024).collect::<String>());
+            }
+            record
+        }
+    }
+
+    fn command_of(act: Act<'_>) -> &str {
+        match act {
+            Act::Exec { command } => command,
+            _ => "",
+        }
+    }
+}
+
+#[cfg(not(feature = "builtin-ssh"))]
+mod disabled {
+    use std::sync::Arc;
+
+    use fairlead_runtime::relay::Counters;
+    use fairlead_wire::refusal::Reason;
+    use quinn::{RecvStream, SendStream};
+
+    use crate::service::Asked;
+    use crate::session::Services;
+
+    /// Never made: the configuration refuses `builtin:ssh` in this build.
+    pub(crate) enum Builtin {}
+
+    impl Builtin {
+        pub(crate) fn new(_host_key_pem: &str, _allow_service_account: bool) -> anyhow::Result<Self> {
+            anyhow::bail!("this build of the agent has no SSH server of its own")
+        }
+
+        pub(crate) fn host_key_line(&self) -> String {
+            match *self {}
+        }
+
+        pub(crate) fn trust_user_cas(&self, _lines: &[String]) {
+            match *self {}
+        }
+
+        pub(crate) fn present_host_certificate(&self, _line: &str) {
+            match *self {}
+        }
+
+        pub(crate) async fn serve(
+            &self,
+            _services: &Arc<Services>,
+            _asked: &Asked,
+            _from_caller: RecvStream,
+            _to_caller: SendStream,
+            _counters: &Counters,
+        ) -> (Option<Reason>, String) {
+            match *self {}
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Both halves of a session's QUIC stream as one byte stream, for a protocol that the agent itself serves.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use fairlead_runtime::stop::CancellationToken;
+use fairlead_wire::refusal::Reason;
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Ends as any stream does when it is dropped, except while the agent stops: then it is broken off with that reason, or
+/// the gateway would take the cut for the caller's and the service's own end.
+pub(crate) struct CallerStream {
+    from_caller: RecvStream,
+    to_caller: SendStream,
+    stopping: CancellationToken,
+}
+
+impl CallerStream {
+    pub(crate) fn new(from_caller: RecvStream, to_caller: SendStream, stopping: CancellationToken) -> Self {
+        Self {
+            from_caller,
+            to_caller,
+            stopping,
+        }
+    }
+}
+
+impl AsyncRead for CallerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.from_caller).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for CallerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.to_caller), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to_caller).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to_caller).poll_shutdown(cx)
+    }
+}
+
+impl Drop for CallerStream {
+    fn drop(&mut self) {
+        if self.stopping.is_cancelled() {
+            let code = VarInt::from_u32(Reason::AgentStopping.code());
+            // Either half may be closed already. What the caller has taken by now stays taken.
+            drop(self.from_caller.stop(code));
+            drop(self.to_caller.reset(code));
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! `agent.yaml`: the customer's file, as written (strict) and as checked (nothing optional that must be there).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fairlead_identity::name::{EndpointUrl, Protocol};
+use fairlead_policy::{LocalRules, RuleAsWritten};
+use fairlead_runtime::config_file::{self, HostPort, Mistake};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_yaml::Spanned;
+
+/// The commented file that the package installs.
+pub const TEMPLATE: &str = include_str!("agent.yaml");
+
+/// Endpoints in one file.
+const MAX_ENDPOINTS: usize = 256;
+
+/// An agent's settings, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Gateways to dial, `host:port`; empty: those of the enrolment.
+    pub gateways: Vec<String>,
+    /// Key, certificate and roots; 0700.
+    pub state_dir: PathBuf,
+    /// What callers may reach.
+    pub endpoints: Vec<Endpoint>,
+    /// The customer's own audit log.
+    pub audit_file: PathBuf,
+    /// Fewer keep-alives, slower to notice a loss.
+    pub data_saver: bool,
+    /// Whether `builtin:ssh` may run as root, a service or nobody.
+    pub allow_service_account: bool,
+    /// SHA-256 of the file, hex, so that an auditor can tell which file was in force.
+    pub digest: String,
+}
+
+/// One endpoint of the file.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its URL.
+    pub url: EndpointUrl,
+    /// What the agent dials for it.
+    pub upstream: Upstream,
+    /// Other agents may offer the same URL.
+    pub pooling_enabled: bool,
+    /// Who may use it, in the customer's words; `None`: every caller that the gateway permits.
+    pub rules: Option<LocalRules>,
+}
+
+/// What is behind an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// A TCP service.
+    Tcp(TcpUpstream),
+    /// The agent's own SSH server.
+    BuiltinSsh,
+}
+
+/// A TCP service of the customer's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpUpstream {
+    /// A name, or an address written literally.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Where the name's addresses must lie; empty: anywhere but special ranges.
+    pub allow_cidrs: Vec<IpNet>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: Spanned<u32>,
+    gateway: Option<Spanned<OneOrMany>>,
+    state_dir: Option<PathBuf>,
+    #[serde(default)]
+    endpoints: Vec<Spanned<WrittenEndpoint>>,
+    #[serde(default)]
+    audit: WrittenAudit,
+    #[serde(default)]
+    data_saver: bool,
+    #[serde(default)]
+    builtin_ssh: WrittenBuiltinSsh,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEndpoint {
+    url: Spanned<String>,
+    upstream: WrittenUpstream,
+    #[serde(default)]
+    pooling_enabled: bool,
+    rules: Option<Vec<RuleAsWritten>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenUpstream {
+    url: Spanned<String>,
+    #[serde(default)]
+    allow_cidrs: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenAudit {
+    file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WrittenBuiltinSsh {
+    #[serde(default)]
+    allow_service_account: bool,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Every mistake of the file at once, each with its place.
+pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
+    let file = path.display().to_string();
+    let text = config_file::read(path, config_file::MAX_BYTES)
+        .map_err(|error| vec![Mistake::about(&file, error.to_string())])?;
+    check(&file, &text.text)
+}
+
+/// Checks the text of a file that is called `file` in messages.
+///
+/// # Errors
+/// Every mistake at once, each with its place.
+pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
+    let written: Written = config_file::parse(file, text)?;
+    let mut checker = Checker {
+        file,
+        text,
+        mistakes: Vec::new(),
+        seen: BTreeMap::new(),
+    };
+    if written.version.value != 1 {
+        checker.at(&written.version, "this program reads version 1 of this file");
+    }
+    let gateways = written
+        .gateway
+        .as_ref()
+        .map(|gateway| checker.gateways(gateway))
+        .unwrap_or_default();
+    if let Some(excess) = written.endpoints.get(MAX_ENDPOINTS) {
+        checker.at(excess, format!("at most {MAX_ENDPOINTS} endpoints"));
+    }
+    let mut endpoints = Vec::new();
+    for endpoint in written.endpoints {
+        endpoints.extend(checker.endpoint(endpoint.value));
+    }
+    if !checker.mistakes.is_empty() {
+        return Err(checker.mistakes);
+    }
+    let state_dir = written.state_dir.unwrap_or_else(|| "/var/lib/fairlead-agent".into());
+    Ok(Config {
+        gateways,
+        audit_file: written.audit.file.unwrap_or_else(|| state_dir.join("audit.jsonl")),
+        state_dir,
+        endpoints,
+        data_saver: written.data_saver,
+        allow_service_account: written.builtin_ssh.allow_service_account,
+        digest: fairlead_runtime::audit::hash(text.as_bytes()),
+    })
+}
+
+/// Collects semantic mistakes, so that a person sees all of them at once.
+struct Checker<'a> {
+    file: &'a str,
+    text: &'a str,
+    mistakes: Vec<Mistake>,
+    /// URLs so far, with the line of the first.
+    seen: BTreeMap<EndpointUrl, u64>,
+}
+
+impl Checker<'_> {
+    fn at<T>(&mut self, place: &Spanned<T>, message: impl Into<String>) {
+        self.mistakes
+            .push(Mistake::at(self.file, self.text, place.referenced, message));
+    }
+
+    fn gateways(&mut self, written: &Spanned<OneOrMany>) -> Vec<String> {
+        let list = match &written.value {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many.as_slice(),
+        };
+        if list.is_empty() || list.len() > 4 {
+            self.at(written, "one to four gateways");
+        }
+        for address in list {
+            if let Err(error) = address.parse::<HostPort>() {
+                self.at(written, format!("`{address}` is no gateway address: {error}"));
+            }
+        }
+        list.to_vec()
+    }
+
+    fn endpoint(&mut self, written: WrittenEndpoint) -> Option<Endpoint> {
+        let url = match written.url.value.parse::<EndpointUrl>() {
+            Ok(url) => Some(url),
+            Err(error) => {
+                self.at(&written.url, error.to_string());
+                None
+            }
+        };
+        if let Some(url) = &url {
+            self.check_url(url, &written.url);
+        }
+        let upstream = self.upstream(&written.upstream, url.as_ref());
+        let rules = match written
+            .rules
+            .map(|rules| LocalRules::compile(self.file, self.text, &rules))
+        {
+            Some(Ok(rules)) => Some(rules),
+            Some(Err(mistakes)) => {
+                // The policy room reports in its own type with the same fields.
+                self.mistakes.extend(mistakes.into_iter().map(of_policy));
+                None
+            }
+            None => None,
+        };
+        Some(Endpoint {
+            url: url?,
+            upstream: upstream?,
+            pooling_enabled: written.pooling_enabled,
+            rules,
+        })
+    }
+
+    fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {
+        if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp) {
+            self.at(
+                place,
+                format!(
+                    "this release serves ssh:// and tcp:// endpoints; {}:// comes later",
+                    url.protocol
+                ),
+            );
+        }
+        if let Some(first) = self.seen.insert(url.clone(), place.referenced.line()) {
+            self.at(place, format!("{url} is listed twice; the first is on line {first}"));
+        }
+    }
+
+    fn upstream(&mut self, written: &WrittenUpstream, url: Option<&EndpointUrl>) -> Option<Upstream> {
+        let place = &written.url;
+        if place.value == "builtin:ssh" {
+            return self.builtin(written, url);
+        }
+        let Some(rest) = place.value.strip_prefix("tcp://") else {
+            self.at(
+                place,
+                format!(
+                    "`{}` is no upstream: write tcp://HOST:PORT, or builtin:ssh",
+                    place.value
+                ),
+            );
+            return None;
+        };
+        let address = match rest.parse::<HostPort>() {
+            Ok(address) => address,
+            Err(error) => {
+                self.at(place, format!("`{rest}` is no HOST:PORT: {error}"));
+                return None;
+            }
+        };
+        let mut allow_cidrs = Vec::new();
+        for cidr in &written.allow_cidrs {
+            match cidr.value.parse::<IpNet>() {
+                Ok(parsed) => allow_cidrs.push(parsed),
+                Err(_) => self.at(
+                    cidr,
+                    format!("`{}` is no address range such as 10.9.0.0/24", cidr.value),
+                ),
+            }
+        }
+        Some(Upstream::Tcp(TcpUpstream {
+            host: address.host().to_owned(),
+            port: address.port(),
+            allow_cidrs,
+        }))
+    }
+
+    fn builtin(&mut self, written: &WrittenUpstream, url: Option<&EndpointUrl>) -> Option<Upstream> {
+        if url.is_some_and(|url| url.protocol != Protocol::Ssh) {
+            self.at(&written.url, "builtin:ssh serves ssh:// endpoints only");
+        }
+        if let Some(cidr) = written.allow_cidrs.first() {
+            self.at(cidr, "allow_cidrs has no meaning for builtin:ssh, which dials nothing");
+        }
+        if cfg!(feature = "builtin-ssh") {
+            Some(Upstream::BuiltinSsh)
+        } else {
+            self.at(
+                &written.url,
+                "this build of the agent has no SSH server of its own (Cargo feature builtin-ssh)",
+            );
+            None
+        }
+    }
+}
+
+fn of_policy(mistake: fairlead_policy::Mistake) -> Mistake {
+    let fairlead_policy::Mistake {
+        file,
+        line,
+        column,
+        message,
+        snippet,
+        help,
+    } = mistake;
+    Mistake {
+        file,
+        line,
+        column,
+        message,
+        snippet,
+        help,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_installed_file_is_good() {
+        let config = check("agent.yaml", TEMPLATE).unwrap();
+        assert!(
+            config.endpoints.is_empty(),
+            "nothing is reachable before the customer says so"
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_with_their_lines() {
+        let text = "version: 1\nendpoints:\n  - url: ssh://pump-7.plant-7.internal\n    upstream: { url: \"udp://x:1\" }\n  - url: ssh://UP_per.plant-7\n    upstream: { url: \"tcp://127.0.0.1:22\", allow_cidrs: [10.0.0.0/33] }\n";
+        let mistakes = check("agent.yaml", text).unwrap_err();
+        let lines: Vec<u32> = mistakes.iter().map(|mistake| mistake.line).collect();
+        assert_eq!(lines, [4, 5, 6], "{mistakes:#?}");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_with_a_suggestion() {
+        let mistakes = check("agent.yaml", "version: 1\nendpoint: []\n").unwrap_err();
+        let text = mistakes[0].to_string();
+        assert!(
+            text.starts_with("agent.yaml:2:") && text.contains("endpoints"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_endpoint_is_listed_once() {
+        let text = "version: 1\nendpoints:\n  - { url: ssh://a, upstream: { url: \"tcp://127.0.0.1:22\" } }\n  - { url: ssh://a.default.internal:22, upstream: { url: \"tcp://127.0.0.1:23\" } }\n";
+        let mistakes = check("agent.yaml", text).unwrap_err();
+        assert!(mistakes[0].message.contains("listed twice"), "{mistakes:?}");
+    }
+}

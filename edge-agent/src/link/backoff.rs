@@ -1,0 +1,66 @@
+//! How long to wait before dialling again.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The first retry comes within this.
+const FIRST: Duration = Duration::from_millis(200);
+/// No wait is longer (SECURITY.md R2).
+const CAP: Duration = Duration::from_secs(8);
+
+/// Decorrelated jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015): each wait is drawn between 200 ms
+/// and three times the one before, at most 8 s, so that a fleet spreads out after its gateway restarts.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    random: StdRng,
+    last: Duration,
+}
+
+impl Backoff {
+    /// Seeded, so that a test sees the same waits each time.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            last: Duration::ZERO,
+        }
+    }
+
+    /// The next wait.
+    pub(super) fn next(&mut self) -> Duration {
+        let first = self.last.is_zero();
+        let ceiling = if first {
+            FIRST
+        } else {
+            self.last.saturating_mul(3).clamp(FIRST, CAP)
+        };
+        let floor = if first { Duration::ZERO } else { FIRST };
+        let wait = floor + ceiling.saturating_sub(floor).mul_f64(self.random.random::<f64>());
+        self.last = wait.max(FIRST);
+        wait
+    }
+
+    /// Begins anew after a link has proved good.
+    pub(super) fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_retry_is_quick_and_no_wait_is_above_the_cap() {
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(seed);
+            assert!(backoff.next() <= FIRST);
+            let waits: Vec<_> = (0..50).map(|_| backoff.next()).collect();
+            assert!(waits.iter().all(|wait| (FIRST..=CAP).contains(wait)), "{waits:?}");
+            assert!(waits.iter().any(|wait| *wait > Duration::from_secs(3)), "waits grow");
+            backoff.reset();
+            assert!(backoff.next() <= FIRST);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The link to the gateway: dialling, the control conversation, and streams that the gateway opens on it.
+//!
+//! `state` decides without input or output, `shell` carries out. What a stream asks for is handed to a [`Sessions`]
+//! implementation; this room knows neither the customer's list nor any upstream.
+
+mod backoff;
+mod dial;
+mod shell;
+mod state;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_runtime::stop::CancellationToken;
+
+pub use dial::{DialError, dial};
+pub use shell::run;
+pub use state::Introduction;
+
+/// One data stream as the gateway opened it.
+#[derive(Debug)]
+pub struct GatewayStream {
+    /// From the caller.
+    pub from_caller: quinn::RecvStream,
+    /// To the caller.
+    pub to_caller: quinn::SendStream,
+}
+
+/// What the link does with streams and news.
+pub trait Sessions: Send + Sync + 'static {
+    /// How many streams the gateway may have open.
+    fn at_once(&self) -> u32;
+    /// Takes over a stream; must not block.
+    fn begin(self: Arc<Self>, stream: GatewayStream);
+    /// SSH user CAs to trust from now on, OpenSSH lines.
+    fn trust_user_cas(&self, lines: &[String]);
+    /// The host certificate to present from now on, an OpenSSH line.
+    fn present_host_certificate(&self, line: &str);
+}
+
+/// A future that [`Credentials`] gives; boxed because the trait is used as an object.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The agent's key and certificate, as the link uses and renews them.
+pub trait Credentials: Send + Sync + 'static {
+    /// TLS with the certificate of the moment.
+    fn tls(&self) -> Arc<rustls::ClientConfig>;
+    /// From now until the certificate should be renewed; zero when that is due.
+    fn renew_in(&self) -> Duration;
+    /// Whether the certificate has ended, so that no link can be made with it.
+    fn expired(&self) -> bool;
+    /// A signing request for the key.
+    ///
+    /// # Errors
+    /// In words for the log.
+    fn signing_request(&self) -> Result<Vec<u8>, String>;
+    /// Keeps a new certificate; the next dial uses it.
+    ///
+    /// # Errors
+    /// Why it is not usable, in words for the log; the present one stays.
+    fn keep(&self, chain: Vec<Vec<u8>>) -> Result<(), String>;
+    /// Renews by proof of the key, after the certificate has ended.
+    fn renew_by_proof(&self) -> Answer<'_, Result<(), String>>;
+}
+
+/// What a link needs to run.
+pub struct Settings {
+    /// `host:port` of the gateway; resolved anew at every dial.
+    pub gateways: Vec<String>,
+    /// The name in the gateway's certificate.
+    pub domain: String,
+    /// The agent's certificate, which changes while the agent runs.
+    pub credentials: Arc<dyn Credentials>,
+    /// Fewer keep-alives.
+    pub data_saver: bool,
+    /// What the agent says of itself.
+    pub introduction: Introduction,
+    /// Seed of the waits between dials.
+    pub seed: u64,
+}
+
+/// Where the link stands, for people and for tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Callers can reach this agent.
+    pub up: bool,
+    /// Endpoints the gateway accepted.
+    pub accepted: Vec<String>,
+    /// Endpoints it refused, with the reason's name.
+    pub refused: Vec<(String, String)>,
+    /// What went wrong last; empty while all is well.
+    pub last_error: String,
+}
+
+/// Publishes [`Status`].
+pub type StatusSender = tokio::sync::watch::Sender<Status>;
+
+/// Ends the link.
+pub type Stop = CancellationToken;

@@ -1,0 +1,281 @@
+//! Carries out what the link state decides. No decisions here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_runtime::frame::FrameReader;
+use fairlead_runtime::quic::{self, Role};
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
+use fairlead_wire::control::{Body, Control, Renew};
+use fairlead_wire::refusal::Reason;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::time::{Instant, timeout};
+
+use super::state::{Command, Event, LinkState};
+use super::{GatewayStream, Sessions, Settings, Status, StatusSender, Stop, dial};
+
+/// A frame must leave within this, or the gateway counts as gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the gateway may take to hear that the agent stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The connection of the moment.
+struct Live {
+    connection: Connection,
+    send: SendStream,
+    frames: FrameReader<RecvStream>,
+}
+
+/// Keeps a link to the gateway until `stop`; never ends for a reason of the network.
+pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: StatusSender, stop: Stop) {
+    let mut shell = Shell {
+        state: LinkState::new(settings.introduction.clone(), settings.seed),
+        settings,
+        sessions,
+        status,
+        began: Instant::now(),
+        live: None,
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = shell.run() => {}
+    }
+    if let Some(mut live) = shell.live.take() {
+        // A close is sent once and may be lost, or not leave before the process ends; the end of a stream is repeated
+        // until it has arrived.
+        drop(live.send.finish());
+        quic::delivered(&live.send, FAREWELL).await;
+        live.connection.close(code(Reason::AgentStopping), b"the agent stops");
+    }
+}
+
+struct Shell {
+    settings: Settings,
+    state: LinkState,
+    sessions: Arc<dyn Sessions>,
+    status: StatusSender,
+    began: Instant,
+    live: Option<Live>,
+}
+
+enum Happening {
+    Time,
+    Frame(Control),
+    Stream(GatewayStream),
+    Lost(String),
+}
+
+impl Shell {
+    async fn run(&mut self) {
+        loop {
+            let due = self.state.deadline().map(|due| self.began + due);
+            let commands = match next(due, self.live.as_mut()).await {
+                Happening::Time => self.state.handle_time(self.began.elapsed()),
+                Happening::Frame(frame) => self.state.handle(self.began.elapsed(), Event::Frame(frame)),
+                Happening::Stream(stream) => {
+                    Arc::clone(&self.sessions).begin(stream);
+                    continue;
+                }
+                Happening::Lost(why) => self.lose(why),
+            };
+            for command in commands {
+                self.execute(command).await;
+            }
+        }
+    }
+
+    async fn execute(&mut self, command: Command) {
+        match command {
+            Command::Dial => {
+                let event = self.dial().await;
+                for command in self.state.handle(self.began.elapsed(), event) {
+                    // Hello is the only command here; a failure to send it shows as the connection's end.
+                    Box::pin(self.execute(command)).await;
+                }
+            }
+            Command::Send(frame) => self.send(&frame).await,
+            Command::TrustUserCas(lines) => self.sessions.trust_user_cas(&lines),
+            Command::PresentHostCertificate(line) => self.sessions.present_host_certificate(&line),
+            Command::Up(answer) => {
+                if let Some(live) = &self.live {
+                    // Only now: quinn pays memory for each stream that it permits.
+                    live.connection
+                        .set_max_concurrent_bi_streams(VarInt::from_u32(self.sessions.at_once()));
+                }
+                let name = |number| Reason::from_code(number).map_or("unknown", Reason::name).to_owned();
+                for refused in &answer.refused {
+                    tracing::warn!(
+                        url = refused.url,
+                        reason = name(refused.reason),
+                        "the gateway does not take this endpoint"
+                    );
+                }
+                tracing::info!(endpoints = answer.accepted.len(), transport = "quic", "link up");
+                let refused = answer
+                    .refused
+                    .into_iter()
+                    .map(|refused| (refused.url, name(refused.reason)))
+                    .collect();
+                self.status.send_replace(Status {
+                    up: true,
+                    accepted: answer.accepted,
+                    refused,
+                    last_error: String::new(),
+                });
+                self.schedule_renewal();
+            }
+            Command::Renew => match self.settings.credentials.signing_request() {
+                Ok(csr_der) => {
+                    self.send(&Control {
+                        body: Some(Body::Renew(Renew { csr_der })),
+                    })
+                    .await
+                }
+                Err(error) => tracing::warn!(error, "no signing request"),
+            },
+            Command::KeepCertificate(chain) => match self.settings.credentials.keep(chain) {
+                Ok(()) => {
+                    tracing::info!("certificate renewed");
+                    self.schedule_renewal();
+                }
+                Err(error) => tracing::warn!(error, "the renewed certificate cannot be used"),
+            },
+            Command::Close(reason, text) => {
+                if let Some(live) = self.live.take() {
+                    live.connection.close(code(reason), text.as_bytes());
+                }
+                self.report_down(if text.is_empty() {
+                    reason.name().to_owned()
+                } else {
+                    text
+                });
+            }
+            Command::TurnedAway(refused) => {
+                let reason = refused.known_reason();
+                tracing::warn!(%reason, detail = refused.detail, "the gateway refuses");
+            }
+        }
+    }
+
+    fn schedule_renewal(&mut self) {
+        let wait = self.settings.credentials.renew_in();
+        let _nothing_to_do = self.state.handle(self.began.elapsed(), Event::RenewIn(wait));
+    }
+
+    async fn dial(&mut self) -> Event {
+        if self.settings.credentials.expired()
+            && let Err(why) = self.settings.credentials.renew_by_proof().await
+        {
+            tracing::warn!(why, "the certificate has ended and could not be renewed");
+            self.report_down(why);
+            return Event::Lost;
+        }
+        let role = if self.settings.data_saver {
+            Role::SavingAgent
+        } else {
+            Role::Agent
+        };
+        let dialled = dial(
+            &self.settings.gateways,
+            &self.settings.domain,
+            &self.settings.credentials.tls(),
+            role,
+        )
+        .await;
+        let opened = match dialled {
+            Ok(connection) => match timeout(WRITE_LIMIT, connection.open_bi()).await {
+                Ok(Ok((send, recv))) => Ok(Live {
+                    connection,
+                    send,
+                    frames: FrameReader::new(recv, MAX_CONTROL_FRAME),
+                }),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("the gateway takes no control stream".into()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match opened {
+            Ok(live) => {
+                self.live = Some(live);
+                Event::Connected
+            }
+            Err(why) => {
+                tracing::info!(why, "no link yet");
+                self.report_down(why);
+                Event::Lost
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: &Control) {
+        let Some(live) = &mut self.live else { return };
+        let sent = match codec::encode(frame, MAX_CONTROL_FRAME) {
+            Ok(bytes) => timeout(WRITE_LIMIT, live.send.write_all(&bytes))
+                .await
+                .map_err(|_| "the gateway does not read".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) | Ok(Err(error)) = sent.map(|written| written.map_err(|error| error.to_string())) {
+            // The next event is the connection's end; the state learns of it there.
+            live.connection.close(code(Reason::Internal), error.as_bytes());
+        }
+    }
+
+    fn lose(&mut self, why: String) -> Vec<Command> {
+        if let Some(live) = self.live.take() {
+            // Not yet closed when only the control stream failed.
+            live.connection
+                .close(code(Reason::Malformed), b"the control stream ended");
+        }
+        tracing::info!(why, "link down");
+        self.report_down(why);
+        self.state.handle(self.began.elapsed(), Event::Lost)
+    }
+
+    fn report_down(&self, why: String) {
+        self.status.send_replace(Status {
+            last_error: why,
+            ..Status::default()
+        });
+    }
+}
+
+/// Waits for whatever happens next. Cancel safe.
+async fn next(due: Option<Instant>, live: Option<&mut Live>) -> Happening {
+    let time = async {
+        match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    };
+    let Some(Live { connection, frames, .. }) = live else {
+        time.await;
+        return Happening::Time;
+    };
+    tokio::select! {
+        () = time => Happening::Time,
+        frame = frames.next() => match frame {
+            Ok(Some(body)) => match codec::decode_body(&body) {
+                Ok(frame) => Happening::Frame(frame),
+                Err(error) => Happening::Lost(error.to_string()),
+            },
+            Ok(None) => Happening::Lost(ended(connection, "the gateway ended the control stream")),
+            Err(error) => Happening::Lost(ended(connection, &error.to_string())),
+        },
+        stream = connection.accept_bi() => match stream {
+            Ok((to_caller, from_caller)) => Happening::Stream(GatewayStream { from_caller, to_caller }),
+            Err(error) => Happening::Lost(error.to_string()),
+        },
+    }
+}
+
+/// The connection's own word on its end where it has one, which says more than the stream's.
+fn ended(connection: &Connection, otherwise: &str) -> String {
+    connection
+        .close_reason()
+        .map_or_else(|| otherwise.to_owned(), |reason| reason.to_string())
+}
+
+fn code(reason: Reason) -> VarInt {
+    VarInt::from_u32(reason.code())
+}

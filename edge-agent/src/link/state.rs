@@ -1,0 +1,285 @@
+//! The agent's side of a link without input or output: events and the time go in, commands come out.
+//!
+//! Time is a `Duration` since the agent started, from a clock that never jumps; randomness is a seed.
+
+use std::time::Duration;
+
+use fairlead_wire::control::{Body, Control, Hello, HostKeyRequest, Offer, OfferAnswer, Ping, Pong};
+use fairlead_wire::refusal::{Reason, Refused};
+use fairlead_wire::version;
+
+use super::backoff::Backoff;
+
+/// From the handshake to Welcome.
+const WELCOME_LIMIT: Duration = Duration::from_secs(10);
+/// An unanswered or refused renewal is asked for again after this.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// A link that stood this long was good: the next wait begins small again. Less than the keep-alive's 7 s, by which a
+/// quiet link notices that its gateway was restarted: each restart finds the first, short wait.
+const PROVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// What the agent says of itself and offers; fixed for one configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    /// The first message of every link.
+    pub hello: Hello,
+    /// Everything the agent's file lists.
+    pub offer: Offer,
+    /// The public host key of the agent's own SSH server, to be certified; `None` where it has none.
+    pub host_key: Option<String>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The connection stands and its control stream is open.
+    Connected,
+    /// No connection came about, or the one there was has ended.
+    Lost,
+    /// A frame from the gateway.
+    Frame(Control),
+    /// The certificate should be renewed after this long.
+    RenewIn(Duration),
+}
+
+/// What the shell is to do.
+#[derive(Debug, PartialEq)]
+pub(super) enum Command {
+    /// Dial the gateway.
+    Dial,
+    /// Send on the control stream.
+    Send(Control),
+    /// Trust these SSH user CAs from now on.
+    TrustUserCas(Vec<String>),
+    /// Present this host certificate from now on.
+    PresentHostCertificate(String),
+    /// The link is up; these endpoints were refused, with the reason's number.
+    Up(OfferAnswer),
+    /// Ask for a new certificate.
+    Renew,
+    /// Keep this new certificate chain, and say when to renew it.
+    KeepCertificate(Vec<Vec<u8>>),
+    /// Close the connection; the gateway is told the reason and the text.
+    Close(Reason, String),
+    /// The gateway turned us away; say so to the operator.
+    TurnedAway(Refused),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// Dial at this time.
+    Waiting {
+        until: Duration,
+    },
+    Dialling,
+    /// Hello is sent; Welcome and the answer to the offer must come by then.
+    Greeting {
+        until: Duration,
+        stage: Stage,
+    },
+    Up {
+        since: Duration,
+    },
+}
+
+/// How far a greeting has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Hello is sent.
+    Hello,
+    /// Welcomed; the host certificate is asked for. The offer waits for it, so that the first caller sees it.
+    HostKey,
+    /// The offer is made.
+    Offer,
+}
+
+/// The state of the link to one gateway.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    introduction: Introduction,
+    backoff: Backoff,
+    phase: Phase,
+    /// When to have the host key certified again.
+    certify_at: Option<Duration>,
+    /// When to have the agent's certificate renewed.
+    renew_at: Option<Duration>,
+}
+
+impl LinkState {
+    /// A link that dials at once.
+    pub(super) fn new(introduction: Introduction, seed: u64) -> Self {
+        Self {
+            introduction,
+            backoff: Backoff::new(seed),
+            phase: Phase::Waiting { until: Duration::ZERO },
+            certify_at: None,
+            renew_at: None,
+        }
+    }
+
+    /// Whether callers can reach this agent now.
+    #[cfg(test)]
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// When [`Self::handle_time`] wants to be called; `None` while only events matter.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Waiting { until } | Phase::Greeting { until, .. } => Some(until),
+            Phase::Dialling => None,
+            Phase::Up { .. } => [self.certify_at, self.renew_at].into_iter().flatten().min(),
+        }
+    }
+
+    /// The deadline has come.
+    pub(super) fn handle_time(&mut self, now: Duration) -> Vec<Command> {
+        match self.phase {
+            Phase::Waiting { until } if now >= until => {
+                self.phase = Phase::Dialling;
+                vec![Command::Dial]
+            }
+            Phase::Greeting { until, .. } if now >= until => {
+                self.wait(now);
+                vec![Command::Close(Reason::Malformed, "no Welcome within 10 s".into())]
+            }
+            Phase::Up { .. } if self.certify_at.is_some_and(|at| now >= at) => self.request_certificate(),
+            Phase::Up { .. } if self.renew_at.is_some_and(|at| now >= at) => {
+                // Asked again later, should the answer be lost or a refusal.
+                self.renew_at = Some(now.saturating_add(RENEW_AGAIN));
+                vec![Command::Renew]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
+        match event {
+            Event::Connected => {
+                self.phase = Phase::Greeting {
+                    until: now.saturating_add(WELCOME_LIMIT),
+                    stage: Stage::Hello,
+                };
+                vec![send(Body::Hello(self.introduction.hello.clone()))]
+            }
+            Event::Lost => {
+                if matches!(self.phase, Phase::Up { since } if now.saturating_sub(since) >= PROVEN_AFTER) {
+                    self.backoff.reset();
+                }
+                self.wait(now);
+                Vec::new()
+            }
+            Event::RenewIn(wait) => {
+                self.renew_at = Some(now.saturating_add(wait));
+                Vec::new()
+            }
+            Event::Frame(frame) => match (frame.check(), frame.body) {
+                (Ok(()), Some(body)) => self.handle_frame(now, body),
+                (Ok(()), None) => Vec::new(),
+                (Err(error), _) => {
+                    self.wait(now);
+                    vec![Command::Close(Reason::Malformed, error.to_string())]
+                }
+            },
+        }
+    }
+
+    fn handle_frame(&mut self, now: Duration, body: Body) -> Vec<Command> {
+        match body {
+            Body::Refused(refused) => self.handle_refusal(now, refused),
+            Body::Welcome(welcome) => {
+                if let Err(error) = version::check_required(&welcome.requires) {
+                    self.wait(now);
+                    return vec![Command::Close(Reason::Unsupported, error.to_string())];
+                }
+                let mut commands = vec![Command::TrustUserCas(welcome.ssh_user_ca)];
+                let request = self.request_certificate();
+                if request.is_empty() {
+                    commands.extend(self.offer());
+                } else {
+                    self.advance(Stage::HostKey);
+                    commands.extend(request);
+                }
+                commands
+            }
+            Body::OfferAnswer(answer) => {
+                // Answered again when the gateway's bindings change; the link is as old as it was.
+                if !matches!(self.phase, Phase::Up { .. }) {
+                    self.phase = Phase::Up { since: now };
+                }
+                vec![Command::Up(answer)]
+            }
+            Body::HostCertificate(certificate) => {
+                // Renewed at a third of its life, and not more often than once a minute whatever the gateway says.
+                let wait = Duration::from_secs((certificate.valid_seconds / 3).max(60));
+                self.certify_at = now.checked_add(wait);
+                let mut commands = vec![Command::PresentHostCertificate(certificate.certificate)];
+                if self.is_at(Stage::HostKey) {
+                    commands.extend(self.offer());
+                }
+                commands
+            }
+            Body::Renewed(renewed) => vec![Command::KeepCertificate(renewed.certificate_chain)],
+            Body::Ping(Ping { nonce }) => vec![send(Body::Pong(Pong { nonce }))],
+            // Messages that only agents send, or that a later issue gives a meaning to, change nothing.
+            _ => Vec::new(),
+        }
+    }
+
+    fn handle_refusal(&mut self, now: Duration, refused: Refused) -> Vec<Command> {
+        if self.is_at(Stage::HostKey) {
+            // No host certificate; the server goes on with its bare key.
+            let mut commands = vec![Command::TurnedAway(refused)];
+            commands.extend(self.offer());
+            return commands;
+        }
+        if matches!(self.phase, Phase::Up { .. }) {
+            // Only a renewal was refused; the link goes on with what there is.
+            return vec![Command::TurnedAway(refused)];
+        }
+        self.wait(now);
+        let (reason, detail) = (refused.known_reason(), refused.detail.clone());
+        vec![Command::TurnedAway(refused), Command::Close(reason, detail)]
+    }
+
+    fn offer(&mut self) -> Vec<Command> {
+        self.advance(Stage::Offer);
+        vec![send(Body::Offer(self.introduction.offer.clone()))]
+    }
+
+    fn advance(&mut self, to: Stage) {
+        if let Phase::Greeting { stage, .. } = &mut self.phase {
+            *stage = to;
+        }
+    }
+
+    fn is_at(&self, wanted: Stage) -> bool {
+        matches!(self.phase, Phase::Greeting { stage, .. } if stage == wanted)
+    }
+
+    fn request_certificate(&mut self) -> Vec<Command> {
+        self.certify_at = None;
+        match &self.introduction.host_key {
+            Some(key) => vec![send(Body::HostKeyRequest(HostKeyRequest {
+                public_key: key.clone(),
+            }))],
+            None => Vec::new(),
+        }
+    }
+
+    fn wait(&mut self, now: Duration) {
+        self.certify_at = None;
+        let wait = self.backoff.next();
+        self.phase = Phase::Waiting {
+            until: now.saturating_add(wait),
+        };
+    }
+}
+
+fn send(body: Body) -> Command {
+    Command::Send(Control { body: Some(body) })
+}
+
+#[cfg(test)]
+mod tests;

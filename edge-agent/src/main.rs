@@ -1,0 +1,191 @@
+//! `fairlead-agent`: parses, builds, runs, maps to an exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fairlead_agent::{Agent, config, enroll};
+use fairlead_identity::join::{JoinError, JoinString};
+use fairlead_runtime::audit::AuditError;
+use fairlead_runtime::config_file::PrivateError::{ForeignOwner, NotADirectory, TooOpen};
+use fairlead_runtime::stop::{self, CancellationToken, Signal};
+use fairlead_runtime::{notify, process, telemetry};
+
+/// The Fairlead agent: dials out to a gateway and reaches the local services that its file lists.
+#[derive(Parser)]
+#[command(
+    name = "fairlead-agent",
+    version,
+    after_help = "Examples:
+  fairlead-agent enroll --token-file join.txt
+  fairlead-agent check
+  fairlead-agent run --config /etc/fairlead-agent/agent.yaml"
+)]
+struct Arguments {
+    /// The agent's file.
+    #[arg(long, global = true, default_value = "/etc/fairlead-agent/agent.yaml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turns a join string into this agent's own key and certificate.
+    Enroll {
+        /// File with the join string; `-` reads standard input.
+        #[arg(long)]
+        token_file: PathBuf,
+    },
+    /// Runs in the foreground until SIGTERM.
+    Run,
+    /// Says everything that is wrong with the file and the identity.
+    Check,
+}
+
+/// Exit codes of PRODUCT: 1 failed, 69 gateway unreachable, 77 denied, 78 bad configuration.
+struct Failure(u8);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
+    if let Err(error) = telemetry::init(telemetry::Format::Text) {
+        return fail(&error, 1);
+    }
+    if let Err(error) = process::forbid_dumps() {
+        tracing::warn!(%error, "keys in memory could reach a core file");
+    }
+    if let Err(error) = process::raise_file_limit() {
+        tracing::warn!(%error, "the limit of open files could not be raised; it bounds the sessions");
+    }
+    // One thread: an agent shares a small device with what the device is for.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => return fail(&error, 1),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code)) => ExitCode::from(code),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = config::load(&arguments.config).map_err(|mistakes| {
+        mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
+        Failure(78)
+    })?;
+    match arguments.command {
+        Command::Check => {
+            fairlead_agent::check(&config).map_err(|error| failed(&error, 78))?;
+            say(&format!(
+                "{}: good; {} endpoints",
+                arguments.config.display(),
+                config.endpoints.len()
+            ));
+            Ok(())
+        }
+        Command::Enroll { token_file } => {
+            let join = read_join(&token_file).map_err(|error| failed(&error, enroll_code(&error)))?;
+            let enrolled = enroll::enroll_agent(&join, &config.state_dir).await;
+            let enrolled = enrolled.map_err(|error| failed(&error, enroll_code(&error)))?;
+            say(&format!(
+                "enrolled as {}; start it with `fairlead-agent run`",
+                enrolled.principal
+            ));
+            if config.endpoints.is_empty() {
+                say(&format!(
+                    "{} lists no endpoints yet, so nothing can be reached",
+                    arguments.config.display()
+                ));
+            }
+            Ok(())
+        }
+        Command::Run => serve(config).await,
+    }
+}
+
+async fn serve(config: config::Config) -> Result<(), Failure> {
+    let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
+    let agent = Agent::start(config, &CancellationToken::new()).map_err(|error| {
+        // A log that another process holds, or a full disk, is nothing that the file says.
+        let code = if error.is::<AuditError>() { 1 } else { 78 };
+        failed(&error, code)
+    })?;
+    notify::ready();
+    // On this task, so that a stuck runtime shows.
+    let watchdog = async {
+        notify::keep_watchdog_fed(|| true).await;
+        std::future::pending().await
+    };
+    tokio::pin!(watchdog);
+    loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            signal = &mut watchdog => signal,
+            () = agent.ended() => {
+                say("the agent ended by a fault of its own; see the log");
+                return Err(Failure(1));
+            }
+        };
+        match signal {
+            Signal::Stop => break,
+            Signal::Reload => tracing::warn!("reload is not built yet: restart to read the file again"),
+        }
+    }
+    notify::stopping();
+    tokio::select! {
+        () = agent.stop() => {}
+        // Fed to the end: a drain may last longer than the service manager waits.
+        _ = &mut watchdog => {}
+        // A second order to stop means now; a reload has nothing left to change.
+        () = async { while signals.next().await == Signal::Reload {} } => {}
+    }
+    Ok(())
+}
+
+/// How an enrolment that failed ends the process.
+fn enroll_code(error: &anyhow::Error) -> u8 {
+    use enroll::EnrollError::{Answer, Refused, Unreachable, WrongGateway, WrongKind};
+    match error.downcast_ref() {
+        Some(Unreachable(_)) => 69,
+        Some(Refused { .. } | WrongGateway { .. } | WrongKind(_)) => 77,
+        Some(Answer(_)) => 1,
+        None if error.is::<JoinError>() => 77,
+        // Somebody must put the state directory right before anything else.
+        None if matches!(
+            error.downcast_ref(),
+            Some(TooOpen { .. } | NotADirectory { .. } | ForeignOwner { .. })
+        ) =>
+        {
+            78
+        }
+        None => 1,
+    }
+}
+
+fn read_join(path: &std::path::Path) -> anyhow::Result<JoinString> {
+    let text = fairlead_runtime::config_file::read_secret_or_stdin(path)?;
+    Ok(JoinString::parse(secrecy::ExposeSecret::expose_secret(&text))?)
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> Failure {
+    say(&format!("fairlead-agent: {error:#}"));
+    Failure(code)
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    say(&format!("fairlead-agent: {error}"));
+    ExitCode::from(code)
+}
+
+/// To the person who runs it; logs go through tracing.
+#[expect(clippy::print_stderr, reason = "this is the program's voice on the terminal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,120 @@
+//! Starting a shell or a command, with pipes or with a terminal.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::{AccessFlags, access};
+use tokio::process::{Child, Command};
+
+use super::environment::Environment;
+use super::hangup::Group;
+use super::program::{Program, Wires};
+use super::terminal::{self, Description, Line, Terminal};
+use super::{Account, Login};
+
+/// A terminal's descriptor is inheritable for a moment while it is opened: nothing may be started meanwhile, or it would hold
+/// the terminal open for as long as it lives.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// What a client asked to run.
+pub(super) struct Request<'a> {
+    pub(super) account: &'a Account,
+    pub(super) login: &'a Login,
+    /// `None` starts a login shell.
+    pub(super) command: Option<&'a str>,
+    pub(super) environment: Environment,
+    pub(super) terminal: Option<Description>,
+}
+
+/// Starts a program as the group leader of its own processes.
+pub(super) fn start(request: Request<'_>) -> io::Result<Program> {
+    let shell = request.account.login_shell();
+    let (directory, notice) = directory(&request.account.home);
+    let _nobody_else = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let opened = request.terminal.as_ref().map(terminal::open).transpose()?;
+    let described = request.terminal.as_ref().zip(opened.as_ref());
+    let device = described.map(|(description, (_, line))| (description.kind(), line.device.as_path()));
+    let environment = request.environment.complete(request.account, request.login, device);
+
+    let mut command = Command::new(&shell);
+    command
+        .env_clear()
+        .envs(environment)
+        .current_dir(directory)
+        .kill_on_drop(true);
+    match request.command {
+        None => command.arg0(login_name(&shell)),
+        Some(line) => command.arg0(base_name(&shell)).arg("-c").arg(line),
+    };
+    match opened {
+        None => start_with_pipes(command, notice),
+        Some((terminal, line)) => start_with_terminal(command, terminal, line, notice),
+    }
+}
+
+fn start_with_pipes(mut command: Command, notice: Option<String>) -> io::Result<Program> {
+    command
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let missing = || io::Error::other("a pipe to the program is missing");
+    let wires = Wires::Pipes {
+        stdin: child.stdin.take().ok_or_else(missing)?,
+        stdout: child.stdout.take().ok_or_else(missing)?,
+        stderr: child.stderr.take().ok_or_else(missing)?,
+    };
+    program(child, wires, false, notice)
+}
+
+fn start_with_terminal(
+    command: Command,
+    terminal: Terminal,
+    line: Line,
+    notice: Option<String>,
+) -> io::Result<Program> {
+    let child = pty_process::Command::from(command)
+        .spawn(line.pts)
+        .map_err(io::Error::other)?;
+    program(child, Wires::Terminal(terminal), true, notice)
+}
+
+fn program(child: Child, wires: Wires, owns_session: bool, notice: Option<String>) -> io::Result<Program> {
+    let group = child.id().and_then(|leader| Group::new(leader, owns_session));
+    let group = group.ok_or_else(|| io::Error::other("the program ended before it was started"))?;
+    Ok(Program {
+        child,
+        group,
+        wires,
+        notice,
+    })
+}
+
+/// Where programs start: at home, or at the root with a notice, as sshd does.
+fn directory(home: &Path) -> (PathBuf, Option<String>) {
+    match access(home, AccessFlags::X_OK) {
+        Ok(()) => (home.to_owned(), None),
+        Err(error) => {
+            let notice = format!(
+                "Could not change directory to home directory {}: {error}\r\n",
+                home.display()
+            );
+            (PathBuf::from("/"), Some(notice))
+        }
+    }
+}
+
+fn base_name(shell: &Path) -> &OsStr {
+    shell.file_name().unwrap_or(shell.as_os_str())
+}
+
+/// A leading dash is how a shell learns that it is a login shell.
+fn login_name(shell: &Path) -> OsString {
+    let mut name = OsString::from("-");
+    name.push(base_name(shell));
+    name
+}
