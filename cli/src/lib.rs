@@ -1,0 +1,120 @@
+//! Everything people type. One file per command; each has its arguments and a `run`.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )
+)]
+
+pub mod admin_client;
+pub mod agents;
+pub mod command;
+pub mod hosts;
+pub mod login;
+pub mod output;
+pub mod policy;
+pub mod profile;
+pub mod quickstart;
+pub mod sessions;
+pub mod ssh;
+pub mod ssh_config;
+mod ssh_files;
+pub mod token;
+pub mod users;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use command::{CommandError, Context};
+use fairlead_runtime::{metrics, telemetry};
+
+/// Fairlead: reach devices and services through a gateway, and administer it.
+#[derive(Parser, Debug)]
+#[command(
+    name = "fairlead",
+    version,
+    after_help = "Examples:
+  fairlead quickstart                          # a gateway, a device and two people on this machine
+  fairlead login --token-file join.txt
+  fairlead ssh pi@pump-7.plant-7
+  fairlead token create --agent pump-7.plant-7"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand, Debug)]
+enum Act {
+    /// Runs a gateway, an agent and two people on loopback, with throw-away state.
+    Quickstart(quickstart::Quickstart),
+    /// Turns a join string into certificates for this machine's login key.
+    Login(login::Login),
+    /// Stock ssh to HOST.SITE through the gateway.
+    Ssh(ssh::Ssh),
+    /// The configuration that stock ssh needs, printed or installed.
+    SshConfig(ssh_config::SshConfig),
+    /// Join strings (administration).
+    Token(token::TokenArgs),
+    /// Agents (administration).
+    Agents(agents::AgentsArgs),
+    /// Hosts bound to agents (administration).
+    Hosts(hosts::HostsArgs),
+    /// Users and their keys (administration).
+    Users(users::UsersArgs),
+    /// Live sessions (administration).
+    Sessions(sessions::SessionsArgs),
+    /// The access policy (administration).
+    Policy(policy::PolicyArgs),
+}
+
+/// Parses the process's arguments and runs the command.
+pub fn main(context: Context) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
+    match started(cli, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even standard error is closed, the exit code is all there is.
+            let _unsaid = context.note(&format!("fairlead: {error}"));
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn started(cli: Cli, context: &Context) -> Result<(), CommandError> {
+    metrics::install_panic_hook();
+    // People read the commands' own words; logs are for quickstart and for those who ask for them.
+    if std::env::var_os("FAIRLEAD_LOG").is_some() {
+        telemetry::init(telemetry::Format::Text).map_err(CommandError::failed)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::failed)?;
+    runtime.block_on(run(cli, context))
+}
+
+async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
+    match cli.act {
+        Act::Quickstart(quickstart) => quickstart::run(quickstart, context).await,
+        Act::Login(login) => login::run(login, context).await,
+        Act::Ssh(ssh) => ssh::run(ssh, context).await,
+        Act::SshConfig(ssh_config) => ssh_config::run(&ssh_config, context),
+        Act::Token(token) => token::run(token, context).await,
+        Act::Agents(agents) => agents::run(agents, context).await,
+        Act::Hosts(hosts) => hosts::run(hosts, context).await,
+        Act::Users(users) => users::run(users, context).await,
+        Act::Sessions(sessions) => sessions::run(sessions, context).await,
+        Act::Policy(policy) => policy::run(policy, context).await,
+    }
+}

@@ -1,0 +1,98 @@
+//! `fairlead login`: a join string for an X.509 and an SSH certificate of this machine's login key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use fairlead_agent::enroll::{self, EnrollError};
+use fairlead_identity::join::{JoinKind, JoinString};
+use fairlead_runtime::config_file::read_secret_or_stdin;
+use secrecy::ExposeSecret;
+
+use crate::command::{CommandError, Context, Exit};
+use crate::profile::{Facts, Profile};
+use crate::ssh_files;
+
+/// Arguments of `fairlead login`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fairlead login --token-file join.txt
+  fairlead login                                  # later: a new certificate for another 8 hours
+  fairlead token create --user alice | fairlead login --token-file -")]
+pub struct Login {
+    /// File with the join string that an administrator gave you; `-` reads standard input. Needed the first time; afterwards
+    /// this machine's login key earns new certificates for 90 days.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 69 when the gateway cannot be reached, 77 when it refuses, 1 otherwise.
+pub async fn run(login: Login, context: &Context) -> Result<(), CommandError> {
+    let profile = Profile::locate().map_err(CommandError::failed)?;
+    let facts = match &login.token_file {
+        Some(file) => {
+            let text = read_secret_or_stdin(file).map_err(CommandError::failed)?;
+            let join = JoinString::parse(text.expose_secret()).map_err(CommandError::denied)?;
+            with_join(&join, &profile).await?
+        }
+        None => again(&profile).await?,
+    };
+    context.note(&format!(
+        "logged in as {} at {}\n  fairlead ssh HOST.SITE          stock ssh through the gateway\n  fairlead ssh-config --install   so that plain ssh, scp and rsync find HOST.SITE.internal",
+        facts.name, facts.domain
+    ))
+}
+
+/// Logs in with a join string that was read already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn with_join(join: &JoinString, profile: &Profile) -> Result<Facts, CommandError> {
+    if join.kind != JoinKind::User {
+        let kind = match join.kind {
+            JoinKind::Agent => "an agent",
+            JoinKind::User | JoinKind::Workload => "a workload",
+        };
+        return Err(CommandError::text(
+            Exit::Denied,
+            format!("this join string is for {kind}, not for a user; it was not spent"),
+        ));
+    }
+    let key = profile.login_key().map_err(CommandError::failed)?;
+    let csr = key.csr_der().map_err(CommandError::failed)?;
+    let enrolled = enroll::exchange(join, csr, BTreeMap::new()).await.map_err(of_gateway)?;
+    kept(profile.save(&key, &enrolled, &join.addresses), profile)
+}
+
+/// Renews the certificates of a machine that has logged in before, by proof of its login key.
+///
+/// # Errors
+/// As [`run`].
+pub async fn again(profile: &Profile) -> Result<Facts, CommandError> {
+    let facts = profile.facts().map_err(CommandError::failed)?;
+    let key = profile.login_key().map_err(CommandError::failed)?;
+    let roots = profile.roots().map_err(CommandError::failed)?;
+    let renewed = enroll::renew_by_proof(&facts.gateways, &facts.domain, &roots, &key)
+        .await
+        .map_err(of_gateway)?;
+    kept(profile.save(&key, &renewed, &facts.gateways), profile)
+}
+
+fn kept(saved: anyhow::Result<Facts>, profile: &Profile) -> Result<Facts, CommandError> {
+    let facts = saved.map_err(CommandError::failed)?;
+    ssh_files::write(profile, &facts).map_err(CommandError::failed)?;
+    Ok(facts)
+}
+
+fn of_gateway(error: EnrollError) -> CommandError {
+    match error {
+        EnrollError::Unreachable(_) => CommandError::new(Exit::Unreachable, error),
+        EnrollError::Refused { .. } | EnrollError::WrongGateway { .. } | EnrollError::WrongKind(_) => {
+            CommandError::denied(error)
+        }
+        EnrollError::Answer(_) => CommandError::failed(error),
+    }
+}

@@ -1,0 +1,113 @@
+//! `fairlead token`: join strings.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use fairlead_identity::name::Label;
+use fairlead_runtime::config_file::parse_duration;
+use hyper::Method;
+
+use crate::admin_client::api::{CreateToken, TokenCreated};
+use crate::admin_client::{AdminClient, Administration};
+use crate::command::{CommandError, Context, key_value, label, site_and_name};
+use crate::output;
+
+/// Make join strings.
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    admin: Administration,
+    #[command(subcommand)]
+    act: TokenAct,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum TokenAct {
+    /// Make one join string, good for one use
+    #[command(after_help = "Examples:
+  fairlead token create --agent pump-7 --site plant-7 --label tier=edge
+  fairlead token create --user alice --group field > alice.join")]
+    Create(Box<CreateArgs>),
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("whom").required(true).args(["agent", "user"])))]
+struct CreateArgs {
+    /// The agent to enrol: NAME, or NAME.SITE
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The user whose machine may log in
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    user: Option<Label>,
+    /// Site of the agent, or the one site the user never leaves [default for agents: default]
+    #[arg(long, value_parser = label)]
+    site: Option<Label>,
+    /// Label for policy; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    labels: Vec<(String, String)>,
+    /// A group of the user; may be repeated
+    #[arg(long = "group", value_name = "GROUP", conflicts_with = "agent")]
+    groups: Vec<String>,
+    /// A host to bind to the agent; may be repeated
+    #[arg(long = "host", value_name = "HOST", value_parser = label, conflicts_with = "user")]
+    hosts: Vec<Label>,
+    /// How long the string is good, for instance 15m or 2d
+    #[arg(long, default_value = "15m", value_parser = parse_duration)]
+    ttl: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the gateway and of the way to it.
+pub async fn run(args: TokenArgs, context: &Context) -> Result<(), CommandError> {
+    let TokenAct::Create(create) = args.act;
+    let request = request(*create)?;
+    let client = AdminClient::new(&args.admin, context);
+    let created: TokenCreated = client.send(Method::POST, "/v1/tokens", &request).await?;
+    if args.admin.json {
+        return output::json(context, &created);
+    }
+    context.note(&remark(&created))?;
+    context.print(&created.join)
+}
+
+fn request(args: CreateArgs) -> Result<CreateToken, CommandError> {
+    let (agent, site) = match (args.agent, args.site) {
+        (Some(agent), None) => {
+            let (site, name) = site_and_name(&agent)?;
+            (Some(name.to_string()), Some(site))
+        }
+        (Some(agent), Some(site)) => match label(&agent) {
+            Ok(name) => (Some(name.to_string()), Some(site)),
+            Err(why) => return Err(CommandError::usage(format!("--agent: {why} (with --site, NAME alone)"))),
+        },
+        (None, site) => (None, site),
+    };
+    Ok(CreateToken {
+        agent,
+        user: args.user.map(|user| user.to_string()),
+        site: site.map(|site| site.to_string()),
+        labels: args.labels.into_iter().collect(),
+        groups: args.groups.into_iter().collect(),
+        hosts: args.hosts.iter().map(ToString::to_string).collect(),
+        ttl_seconds: Some(args.ttl.as_secs()),
+    })
+}
+
+/// What the person should know; apart from the string, so that the string can be piped.
+fn remark(created: &TokenCreated) -> String {
+    let whom = match &created.site {
+        Some(site) => format!("{} {} in site {site}", created.kind, created.name),
+        None => format!("{} {}", created.kind, created.name),
+    };
+    let program = if created.kind == "agent" {
+        "fairlead-agent enroll"
+    } else {
+        "fairlead login"
+    };
+    let until = output::moment(Some(created.expires));
+    format!(
+        "Join string for {whom}: one use, until {until}. It is a secret and is not shown again.\nThere: {program} --token-file - (then paste it), or --token-file FILE."
+    )
+}
