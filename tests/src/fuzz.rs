@@ -1,0 +1,185 @@
+//! The bodies of the fuzz targets, as plain functions over bytes.
+//!
+//! The room exists so that one text serves twice: tests/fuzz runs it under libFuzzer, and the test `corpus` replays every
+//! committed input without a fuzzer or a nightly compiler. It is compiled both as a module of this crate and as the
+//! library of tests/fuzz, and so imports nothing of the house but the parsers under test.
+//!
+//! A body returns when the input is harmless and panics when a promise is broken.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::BytesMut;
+use fairlead_identity::join::{JoinString, PREFIX};
+use fairlead_protocol::first_bytes::{FIRST_BYTES_MAX, FirstBytes, classify};
+use fairlead_wire::codec::{self, FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES};
+use fairlead_wire::control::{Body, Control};
+use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
+use fairlead_wire::open::{Open, OpenAnswer};
+use prost::Message;
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+
+/// A fuzz target's body.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its corpus folder and binary.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("first_bytes", first_bytes),
+    ("frame", frame),
+    ("join_string", join_string),
+];
+
+/// Reads the input as a stream of frames, and as the body of one frame, of each message.
+///
+/// Holds: no panic; an incomplete frame stays untouched; how the bytes were cut on their way does not matter; a message
+/// that passes `check()` reads as its types and survives encoding and decoding.
+pub fn frame(data: &[u8]) {
+    each_way(data, MAX_CONTROL_FRAME, |message: &Control| {
+        message.check().is_ok_and(|()| match &message.body {
+            Some(Body::Hello(hello)) => hello.boot_id().is_ok(),
+            _ => true,
+        })
+    });
+    each_way(data, MAX_CONTROL_FRAME, |message: &Open| {
+        message.check().is_ok_and(|()| {
+            assert!(message.session_id().is_ok() && message.caller().is_ok());
+            assert!(message.client_ip().is_ok() && message.client_port().is_ok());
+            true
+        })
+    });
+    each_way(data, MAX_CONTROL_FRAME, |message: &OpenAnswer| message.check().is_ok());
+    each_way(data, MAX_PREAUTH_FRAME, |message: &EnrollRequest| {
+        message.check().is_ok()
+    });
+    each_way(data, MAX_CONTROL_FRAME, |message: &EnrollAnswer| {
+        message.check().is_ok()
+    });
+}
+
+/// Classifies every beginning of the input.
+///
+/// Holds: no panic; a verdict stands after [`FIRST_BYTES_MAX`] bytes at the latest and is final.
+pub fn first_bytes(data: &[u8]) {
+    let mut before = classify(&[]);
+    assert_eq!(before, FirstBytes::NeedMore);
+    for (at, _) in data.iter().enumerate().take(2 * FIRST_BYTES_MAX) {
+        let verdict = classify(data.get(..=at).unwrap_or_default());
+        assert!(
+            before == FirstBytes::NeedMore || verdict == before,
+            "{before:?} became {verdict:?}"
+        );
+        assert!(
+            verdict != FirstBytes::NeedMore || at + 1 < FIRST_BYTES_MAX,
+            "no verdict after {} bytes",
+            at + 1
+        );
+        before = verdict;
+    }
+    assert!(
+        data.is_empty() || classify(data) == before,
+        "far bytes changed the verdict"
+    );
+}
+
+/// Parses the input as a join string, and as the inside of one under a right checksum.
+///
+/// Holds: no panic; what parses is written back letter for letter, and reads back equal.
+pub fn join_string(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        parse_and_write_back(text);
+    }
+    parse_and_write_back(&sealed(data));
+}
+
+/// Puts a checksum under the inside of a join string, without which nearly every input would end at the checksum.
+fn sealed(content: &[u8]) -> String {
+    let sum = Sha256::new_with_prefix(b"fairlead join string 1")
+        .chain_update(content)
+        .finalize();
+    let bytes: Vec<u8> = content.iter().chain(sum.iter().take(8)).copied().collect();
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn parse_and_write_back(text: &str) {
+    let Ok(join) = JoinString::parse(text) else {
+        return;
+    };
+    let written = join.encode();
+    assert!(written.is_ok(), "a join string that parses cannot be written");
+    if let Ok(written) = written {
+        assert_eq!(written.expose_secret(), text.trim());
+        assert!(JoinString::parse(written.expose_secret()).is_ok_and(|again| again == join));
+    }
+}
+
+fn each_way<M: Message + Default + PartialEq>(data: &[u8], max: usize, is_sound: fn(&M) -> bool) {
+    if data.len() <= max
+        && let Ok(message) = codec::decode_body::<M>(data)
+        && is_sound(&message)
+    {
+        survives(&message, max);
+    }
+    let whole = stream::<M>(data, data.len().max(1), max, is_sound);
+    let in_pieces = stream::<M>(data, 7, max, is_sound);
+    assert_eq!(whole, in_pieces, "the cut of the bytes changed what was read");
+}
+
+/// Feeds the input in pieces; returns how many frames came out and whether the stream ended in an error.
+fn stream<M: Message + Default + PartialEq>(
+    data: &[u8],
+    piece_bytes: usize,
+    max: usize,
+    is_sound: fn(&M) -> bool,
+) -> (usize, bool) {
+    let mut buffer = BytesMut::new();
+    let mut frames = 0_usize;
+    for piece in data.chunks(piece_bytes) {
+        buffer.extend_from_slice(piece);
+        loop {
+            let held = buffer.len();
+            match codec::decode::<M>(&mut buffer, max) {
+                Ok(None) => {
+                    assert_eq!(buffer.len(), held, "an incomplete frame lost bytes");
+                    break;
+                }
+                Ok(Some(message)) => {
+                    assert!(held - buffer.len() > PREFIX_BYTES, "a frame without a body");
+                    frames += 1;
+                    if is_sound(&message) {
+                        survives(&message, max);
+                    }
+                }
+                Err(_) => return (frames, true),
+            }
+        }
+    }
+    (frames, false)
+}
+
+fn survives<M: Message + Default + PartialEq>(message: &M, max: usize) {
+    // Our encoding can be longer than the peer's: a negative number in five bytes becomes one in ten.
+    match codec::encode(message, 2 * max) {
+        Ok(frame) => {
+            let body = frame.get(PREFIX_BYTES..).unwrap_or_default();
+            assert!(
+                codec::decode_body::<M>(body).is_ok_and(|again| again == *message),
+                "lost on the way"
+            );
+        }
+        // Only fields that this build does not know were set.
+        Err(FrameError::Empty) => assert!(*message == M::default()),
+        Err(error) => assert!(matches!(error, FrameError::Empty), "cannot be encoded: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_put_under_inputs_is_the_one_join_strings_have() {
+        let parts: &[&[u8]] = &[&[1, 1, 5], b"g:443", &[11], b"example.com", &[7; 64]];
+        let text = sealed(&parts.concat());
+        assert!(JoinString::parse(&text).is_ok(), "{text}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Agents of a lab: their file, their enrolment, their life.
+
+use std::path::{Path, PathBuf};
+
+use fairlead::admin_client::api;
+use fairlead_agent::{Agent, config, enroll};
+use fairlead_runtime::config_file::{private_dir, write_private};
+use fairlead_runtime::stop::CancellationToken;
+use tokio::time::timeout;
+
+use super::{Lab, PATIENCE};
+
+/// An agent that is to be enrolled and started.
+#[must_use = "an agent is started by `start`"]
+pub struct AgentPlan<'a> {
+    lab: &'a mut Lab,
+    name: String,
+    endpoints: String,
+    token: api::CreateToken,
+}
+
+impl<'a> AgentPlan<'a> {
+    pub(super) fn new(lab: &'a mut Lab, name: &str) -> Self {
+        let token = api::CreateToken {
+            agent: Some(name.into()),
+            ..Default::default()
+        };
+        Self {
+            lab,
+            name: name.into(),
+            endpoints: String::new(),
+            token,
+        }
+    }
+
+    /// Lists an endpoint, with `tcp://HOST:PORT` or `builtin:ssh` behind it.
+    pub fn endpoint(mut self, url: &str, upstream: &str) -> Self {
+        self.endpoints
+            .push_str(&format!("  - url: {url}\n    upstream: {{ url: \"{upstream}\" }}\n"));
+        self
+    }
+
+    /// Gives the endpoint that was listed last the customer's own rules, as a YAML list on one line.
+    pub fn rules(mut self, yaml: &str) -> Self {
+        self.endpoints.push_str(&format!("    rules: {yaml}\n"));
+        self
+    }
+
+    /// Gives the agent a label at the gateway.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.token.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Enrols the agent, starts it, and waits until callers can reach it and every endpoint was accepted.
+    pub async fn start(self) {
+        let Self {
+            lab,
+            name,
+            endpoints,
+            token,
+        } = self;
+        let dir = lab.path(&format!("agents/{name}"));
+        private_dir(&dir).expect("a private directory");
+        let file = dir.join("agent.yaml");
+        write_private(&file, agent_config(&dir, &endpoints).as_bytes(), 0o600).expect("agent.yaml is written");
+        let join = lab.join(&token).await;
+        let enrolled = enroll::enroll_agent(&join, &dir.join("state")).await;
+        enrolled.unwrap_or_else(|error| panic!("{name} is not enrolled: {error:#}"));
+        let mut agent = LabAgent { file, running: None };
+        agent.start().await;
+        lab.agents.insert(name, agent);
+    }
+}
+
+/// An enrolled agent, running or not.
+pub(super) struct LabAgent {
+    file: PathBuf,
+    running: Option<Agent>,
+}
+
+impl LabAgent {
+    pub(super) async fn start(&mut self) {
+        let config = config::load(&self.file).unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"));
+        let mut agent = Agent::start(config, &CancellationToken::new()).expect("an enrolled agent starts");
+        let up = timeout(PATIENCE, agent.up()).await.expect("the agent's link comes up");
+        let status = up.expect("the agent lives");
+        assert!(
+            status.refused.is_empty(),
+            "the gateway does not take {:?}",
+            status.refused
+        );
+        self.running = Some(agent);
+    }
+
+    pub(super) async fn stop(&mut self) {
+        if let Some(agent) = self.running.take() {
+            agent.stop().await;
+        }
+    }
+}
+
+fn agent_config(dir: &Path, endpoints: &str) -> String {
+    // Whoever runs the tests owns the "device", so their account is meant, root included.
+    format!(
+        "version: 1\nstate_dir: \"{}/state\"\nendpoints:\n{endpoints}builtin_ssh: {{ allow_service_account: true }}\n",
+        dir.display()
+    )
+}

@@ -1,0 +1,20 @@
+//! The lab and the tests of the whole.
+//!
+//! The room exists because these tests need several programs at once, which no other room may import together:
+//! [`lab`] starts a gateway, agents and people by the steps that operators take, [`clients`] runs the stock programs that
+//! people use, [`programs`] runs ours as processes, [`sshd`] and [`upstream`] are what stands behind an agent.
+//! Deliberately not here: tests of one room, which stand beside its code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking, and this crate is nothing but tests and what they stand on"
+)]
+
+pub mod clients;
+pub mod fuzz;
+pub mod lab;
+pub mod programs;
+pub mod sshd;
+pub mod upstream;
