@@ -41,7 +41,8 @@ pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenti
         Err(_) => Err((Reason::Malformed, "no Hello within 10 s".into())),
     };
     if let Err((reason, text)) = outcome {
-        tracing::info!(agent = %who.principal(), %reason, text, "link refused");
+        tracing::info!(%reason, text, "link refused");
+        tracing::debug!(agent = %who.principal(), %client, "the refused link's agent");
         connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
     }
 }
@@ -128,7 +129,8 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
             }
             _ => "the gateway has as many links as it may have",
         };
-        tracing::warn!(agent = %link.agent, %reason, %client, "link refused");
+        tracing::warn!(link = %link.boot, %reason, "link refused");
+        tracing::debug!(link = %link.boot, agent = %link.agent, %client, "the refused link's agent");
         return refuse(&mut send, reason, text.to_owned()).await;
     }
 
@@ -146,7 +148,8 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         up = true;
         let changed = shared.registrar.link_changed(&link.agent, client, true, String::new());
         changed.await;
-        tracing::info!(agent = %link.agent, %client, transport = "quic", "link up");
+        tracing::info!(link = %link.boot, transport = "quic", "link up");
+        tracing::debug!(link = %link.boot, agent = %link.agent, %client, "the link's agent");
         answer(shared, &link, &mut waiting).await
     };
     let sending = async {
@@ -178,7 +181,7 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         .registrar
         .link_changed(&link.agent, client, false, why.clone())
         .await;
-    tracing::info!(agent = %link.agent, why, "link down");
+    tracing::info!(link = %link.boot, why, "link down");
     if ended.is_ok() {
         // The agent closes next; its sessions end by that, and with its reason.
         let _closed = timeout(FAREWELL, link.connection.closed()).await;
@@ -253,7 +256,8 @@ async fn answer_offer(shared: &Shared, link: &Link, offer: &Offer) -> Ended {
         // One line however many there are: a hostile agent must not fill the log.
         let reason = Reason::from_code(first.reason).map_or("unknown", Reason::name);
         let (refused, url) = (answer.refused.len(), first.url.as_str());
-        tracing::warn!(agent = %link.agent, refused, url, reason, "an agent offers endpoints that it may not offer");
+        tracing::warn!(link = %link.boot, refused, reason, "an agent offers endpoints that it may not offer");
+        tracing::debug!(link = %link.boot, agent = %link.agent, url, "the first endpoint refused");
     }
     post(
         link,

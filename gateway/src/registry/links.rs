@@ -140,7 +140,8 @@ impl Registrar for Registry {
                     valid_seconds: life.as_secs(),
                 }),
                 Err(error) => {
-                    tracing::warn!(%agent, %error, "host key not certified");
+                    tracing::warn!(%error, "host key not certified");
+                    tracing::debug!(%agent, "its agent");
                     Err(Reason::Malformed)
                 }
             }
@@ -177,7 +178,8 @@ impl Registrar for Registry {
             match self.renew_linked(agent, spki, &csr_der).await {
                 Ok(certificate_chain) => Ok(Renewed { certificate_chain }),
                 Err((reason, text)) => {
-                    tracing::warn!(%agent, %reason, text, "certificate not renewed");
+                    tracing::warn!(%reason, text, "certificate not renewed");
+                    tracing::debug!(%agent, "its agent");
                     Err(reason)
                 }
             }

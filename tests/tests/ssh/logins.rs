@@ -3,7 +3,7 @@
 
 use fairlead_gateway::admin::api::{AddUser, CreateToken};
 use fairlead_tests::clients::{Finished, run, run_with, stock};
-use fairlead_tests::lab::{DOMAIN, Lab, Person};
+use fairlead_tests::lab::{DOMAIN, Lab, Person, until};
 use fairlead_tests::upstream::Echo;
 
 use crate::stage::{AGENT, DEVICE, ENDPOINT, account, device, sshd};
@@ -354,9 +354,16 @@ async fn nobody_logs_in_to_a_device_with_somebody_elses_identity() {
             refused.stderr
         );
     }
-    let lines = lab.agent_audit(AGENT).lines();
+    let audit = lab.agent_audit(AGENT);
+    let ends = async || {
+        let lines = audit.lines().into_iter();
+        let ends: Vec<_> = lines.filter(|line| line.text("event") == "session.end").collect();
+        (ends.len() == 2).then_some(ends)
+    };
+    let ends = until("the ends of both sessions", ends).await;
+    assert!(ends.iter().all(|line| line.text("reason") == "denied"), "{ends:?}");
     assert!(
-        lines.iter().all(|line| line.text("event") != "session.act"),
+        audit.lines().iter().all(|line| line.text("event") != "session.act"),
         "nothing ran"
     );
     lab.stop().await;

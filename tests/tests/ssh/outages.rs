@@ -77,6 +77,7 @@ async fn a_service_that_refuses_is_upstream_failed_to_the_permitted() {
             ["session.permit", "session.end upstream-failed"]
         );
         let at_agent = lab.agent_audit(AGENT);
+        at_agent.awaited("session.end", Some(&session)).await;
         assert_eq!(
             at_agent.shown(&session),
             ["session.permit", "session.end upstream-failed"]
