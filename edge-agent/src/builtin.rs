@@ -108,6 +108,10 @@ mod enabled {
             let (withdrawn, reason) = (withdrawn(&to_caller), OnceLock::new());
             let lapse = async {
                 let why = withdrawn.await;
+                if why == Reason::CallerGone {
+                    // The protocol sees its client leave by itself, and knows better how far it had come.
+                    std::future::pending().await
+                }
                 let why = reason.get_or_init(|| why);
                 format!("fairlead: {why} (session {})", asked.session)
             };

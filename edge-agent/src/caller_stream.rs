@@ -43,6 +43,11 @@ impl AsyncWrite for CallerStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stopping.is_cancelled() {
+            // An end would reach `ssh -J` ahead of our goodbye: its outer half takes the end for both, and the inner one is
+            // cut off in the middle of what it reads.
+            return Pin::new(&mut self.to_caller).poll_flush(cx);
+        }
         Pin::new(&mut self.to_caller).poll_shutdown(cx)
     }
 }

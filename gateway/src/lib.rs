@@ -162,6 +162,7 @@ impl Gateway {
             roster: Arc::clone(&roster),
             table: Arc::clone(&table),
             metrics,
+            store: store.clone(),
             house: house.clone(),
             stopping: faces_stop.clone(),
         });

@@ -14,7 +14,7 @@ use crate::admin::{self, Change, Live, LiveSession, NotAudited, PolicyInForce, P
 use crate::link::{AgentKey, Roster};
 use crate::policy_set::PolicySet;
 use crate::session::Table;
-use crate::store::AgentId;
+use crate::store::{AgentId, StoreError, StoreHandle};
 
 /// Answers administration from the rooms that hold live state.
 pub(crate) struct LiveGateway {
@@ -25,6 +25,7 @@ pub(crate) struct LiveGateway {
     pub(crate) roster: Arc<Roster>,
     pub(crate) table: Arc<Table>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store: StoreHandle,
     /// Owner of the worker thread that compiles policy.
     pub(crate) house: TaskGroup,
     /// Cancelled once the gateway takes no new work.
@@ -112,8 +113,14 @@ impl Live for LiveGateway {
                     self.roster.disconnect(&agent, Reason::Revoked);
                 }
             }
-            // New requests see the change at once; live sessions keep the answer they had.
-            Change::User(name) => tracing::debug!(user = name, "user changed"),
+            // New sessions see every change at once; live ones end only when their user is shut out.
+            Change::User(name) => {
+                let (store, table, name) = (self.store.clone(), Arc::clone(&self.table), name.clone());
+                self.house.spawn(
+                    "user-changed",
+                    async move { end_if_shut_out(&store, &table, name).await },
+                );
+            }
             Change::Agent(id) => {
                 if let Some(agent) = key(id) {
                     self.roster.look_again(&agent);
@@ -124,6 +131,21 @@ impl Live for LiveGateway {
 
     fn audit(&self, record: &Record) -> Result<(), NotAudited> {
         self.gate.trail().event(record).map_err(|_| NotAudited)
+    }
+}
+
+/// Ends a user's sessions when the store no longer lets them in.
+async fn end_if_shut_out(store: &StoreHandle, table: &Table, name: String) {
+    let found: Result<_, StoreError> = store
+        .run({
+            let name = name.clone();
+            move |store| store.user(&name)
+        })
+        .await;
+    match found {
+        Ok(Some(user)) if !user.disabled => {}
+        Ok(_) => table.end_of_user(&name, Reason::Revoked),
+        Err(error) => tracing::error!(%error, "a user that was changed could not be looked up"),
     }
 }
 

@@ -16,6 +16,13 @@ pub use terminal::Terminal;
 
 /// Longer than any single run takes on a machine that is busy with other things.
 pub const RUN_LIMIT: Duration = Duration::from_secs(100);
+/// The same where 1 GiB travels (FAIRLEAD_TESTS_ALL=1).
+const LONG_RUN_LIMIT: Duration = Duration::from_secs(900);
+
+/// Whether the slow tier is asked for: FAIRLEAD_TESTS_ALL=1, as `tests/run --all` sets it.
+pub fn asks_for_all() -> bool {
+    std::env::var_os("FAIRLEAD_TESTS_ALL").is_some_and(|value| value == "1")
+}
 
 /// A stock program with a clean environment, in a process group of its own.
 pub fn stock(program: &str) -> Command {
@@ -161,14 +168,15 @@ impl Running {
         self.child.try_wait().expect("the child's state").is_none()
     }
 
-    /// Waits for its end, at most [`RUN_LIMIT`]; its standard input stays as it is.
+    /// Waits for its end, at most [`RUN_LIMIT`], in the slow tier 900 s; its standard input stays as it is.
     pub async fn finish(mut self) -> Finished {
         let began = Instant::now();
         let mut stdout = Vec::new();
         let stderr = self.child.stderr.take();
         let everything = async { tokio::join!(self.stdout.read_to_end(&mut stdout), text(stderr), self.child.wait()) };
-        let Ok((read, stderr, status)) = timeout(RUN_LIMIT, everything).await else {
-            panic!("{} did not end within {} s", self.shown, RUN_LIMIT.as_secs());
+        let limit = if asks_for_all() { LONG_RUN_LIMIT } else { RUN_LIMIT };
+        let Ok((read, stderr, status)) = timeout(limit, everything).await else {
+            panic!("{} did not end within {} s", self.shown, limit.as_secs());
         };
         read.expect("standard output is read");
         self.group = None;

@@ -103,7 +103,9 @@ impl Registrar for Registry {
                 }
             });
             let sorted: Result<Option<OfferAnswer>, StoreError> = sorted.await;
-            sorted.map_err(|error| internal(&error))?.ok_or(Reason::Revoked)
+            let answer = sorted.map_err(|error| internal(&error))?.ok_or(Reason::Revoked)?;
+            self.record_refused_offer(agent, &answer);
+            Ok(answer)
         })
     }
 
@@ -204,6 +206,22 @@ fn about(agent: &AgentKey, client: IpAddr, event: &'static str) -> Record {
     record.agent = Some(agent.name.to_string());
     record.client_ip = Some(client.to_string());
     record
+}
+
+impl Registry {
+    /// One audit line however many endpoints were refused: a hostile agent must not fill the log.
+    fn record_refused_offer(&self, agent: &AgentKey, answer: &OfferAnswer) {
+        let Some(first) = answer.refused.first() else { return };
+        let mut record = Record::new("offer.refuse");
+        record.site = Some(agent.site.to_string());
+        record.agent = Some(agent.name.to_string());
+        record.endpoint = Some(first.url.clone());
+        record.decision = Some("deny".into());
+        record.reason = Reason::from_code(first.reason).map(|reason| reason.name().into());
+        record.fact("refused", answer.refused.len());
+        // Nothing was given; the failure to log it is in the gateway's log.
+        let _unlogged = self.trail.event(&record);
+    }
 }
 
 /// Sorts an offer into what is the agent's to offer and what is not.

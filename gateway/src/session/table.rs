@@ -205,6 +205,18 @@ impl Table {
         }
     }
 
+    /// Ends every session of a user.
+    pub fn end_of_user(&self, name: &str, reason: Reason) {
+        let rows = self.rows();
+        for row in rows
+            .live
+            .values()
+            .filter(|row| row.caller == name && row.kind == CallerKind::User)
+        {
+            row.lapse.cancel(reason);
+        }
+    }
+
     /// Ends every session through an agent.
     pub fn end_through(&self, site: &str, agent: &str, reason: Reason) {
         let rows = self.rows();

@@ -43,6 +43,15 @@ on_both_servers! {
         stage.strike().await;
     }
 
+    the_sessions_of_a_user_who_is_shut_out_end_at_once(stage) {
+        let (ssh, session) = in_flight(&stage).await;
+        stage.lab.disable_user("alice", true).await;
+        was_ended(&ssh.finish().await, "revoked", &session);
+        let at_agent = stage.lab.agent_audit("pump-7").awaited("session.end", Some(&session)).await;
+        assert_eq!(at_agent.text("reason"), "revoked");
+        stage.strike().await;
+    }
+
     an_idle_shell_is_killed_as_well(stage) {
         let mut command = stage.ssh(&["echo $$; exec cat"]);
         command.stdin(Stdio::piped());

@@ -331,6 +331,31 @@ async fn a_forward_without_siblings_may_wait_until_it_is_killed() {
     lab.stop().await;
 }
 
+/// Whoever vanishes while their bytes wait leaves no session behind, at either end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_vanishes_is_noticed_although_nothing_can_be_read() {
+    let deaf = Deaf::start().await;
+    let (lab, alice) = lab_with(&[("tcp://pump-7:7009", deaf.address)]).await;
+    let mut ssh = Forwarding::start(&lab, &alice, &[("deaf", &format!("{DEVICE}:7009"))]);
+    let mut stalled = ssh.connect("deaf").await;
+    let bytes = vec![0x5a; 256 * 1024];
+    let flood = async { while stalled.write_all(&bytes).await.is_ok() {} };
+    tokio::select! {
+        () = flood => panic!("the forward was closed"),
+        () = settled(&lab, "tcp://pump-7.default.internal:7009") => {}
+    }
+    let session = lab.sessions().await[0].id.clone();
+    // Killed, with everything it has not sent yet.
+    drop((stalled, ssh));
+    for audit in [lab.gateway_audit(), lab.agent_audit(AGENT)] {
+        assert_eq!(
+            audit.awaited("session.end", Some(&session)).await.text("reason"),
+            "caller-gone"
+        );
+    }
+    lab.stop().await;
+}
+
 /// The device's own sshd may forward on: that is between the caller and the device.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forward_through_the_device_is_the_devices_affair() {

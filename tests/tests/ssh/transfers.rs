@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use fairlead_tests::clients::run;
+use fairlead_tests::clients::{asks_for_all, run};
 use sha2::{Digest, Sha256};
 
 /// 64 MiB, or 1 GiB with FAIRLEAD_TESTS_ALL=1; a few bytes more, so that no block divides it.
 fn large() -> usize {
-    let all = std::env::var_os("FAIRLEAD_TESTS_ALL").is_some_and(|value| value == "1");
-    (if all { 1024 } else { 64 }) * 1024 * 1024 + 7
+    (if asks_for_all() { 1024 } else { 64 }) * 1024 * 1024 + 7
 }
 
 /// Writes `bytes` bytes that no compression shortens and that differ in every block.

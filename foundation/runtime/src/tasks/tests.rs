@@ -111,7 +111,7 @@ async fn blocking_work_answers_and_its_panic_is_an_error() {
     assert_eq!(group.blocking("sum", || 1 + 1).await, Ok(2));
     let failed = group.blocking("bad", || -> u8 { panic!("on purpose") }).await;
     assert_eq!(failed, Err(BlockingError::Panicked("bad")));
-    settled(|| group.is_empty()).await;
+    settled_thread(|| group.is_empty()).await;
 }
 
 #[tokio::test]

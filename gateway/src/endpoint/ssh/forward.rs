@@ -79,8 +79,9 @@ impl Forward {
                 part(carried.denial, &handle, connection).await;
             }
             reason => {
-                if reason.is_none() {
-                    // russh forgets a channel only when the client's close comes first; OpenSSH sends it at once.
+                if reason.is_none() && !only_purpose {
+                    // russh forgets a channel only when the client's close comes first. OpenSSH sends it at once for a
+                    // forward; `ssh -W` waits for ours, and its connection ends with the channel.
                     let _not_closed = timeout(FAREWELL, taken.carrier.closed.cancelled()).await;
                 }
                 let _gone = timeout(FAREWELL, handle.close(id)).await;
@@ -110,13 +111,17 @@ async fn carry(session: Session, client: &Carrier, sink: ChannelSink, connection
             lapse.cancel(Reason::SlowReader);
             carry.await
         }
-        () = left => match timeout(FLUSH, &mut carry).await {
-            Ok(carried) => carried,
-            Err(_) => {
-                lapse.cancel(Reason::CallerGone);
-                carry.await
+        () = left => {
+            // A connection that just ends, as that of `ssh -J` does after every session, has said no end of its channels.
+            client.intake.finish();
+            match timeout(FLUSH, &mut carry).await {
+                Ok(carried) => carried,
+                Err(_) => {
+                    lapse.cancel(Reason::CallerGone);
+                    carry.await
+                }
             }
-        },
+        }
     }
 }
 

@@ -1,0 +1,106 @@
+//! The agent's rules when a session is to be opened in which each act is asked about later.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reads what these tests themselves write; the reader of configuration files is no dependency of this crate"
+)]
+
+use fairlead_policy::{
+    AgentFacts, Caller, CallerKind, Conn, Enforcement, LocalRules, Request, RuleAsWritten, SshFacts,
+};
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+#[derive(serde::Deserialize)]
+struct File {
+    rules: Vec<RuleAsWritten>,
+}
+
+fn rules(list: &str) -> LocalRules {
+    let text = format!("rules:\n{list}");
+    let file: File = serde_yaml::from_str(&text).unwrap();
+    LocalRules::compile("agent.yaml", &text, &file.rules).unwrap()
+}
+
+fn request(enforce: Enforcement, command: Option<&str>) -> Request {
+    Request {
+        caller: Caller {
+            name: "alice".to_owned(),
+            kind: CallerKind::User,
+            groups: Vec::new(),
+            labels: BTreeMap::new(),
+            site: None,
+        },
+        agent: AgentFacts {
+            name: "pump-7".to_owned(),
+            site: "plant-7".to_owned(),
+            labels: BTreeMap::new(),
+        },
+        endpoint: "ssh://pump-7.plant-7.internal".parse().unwrap(),
+        conn: Conn {
+            client_ip: "192.0.2.1".parse().unwrap(),
+            client_port: 1,
+            started: UNIX_EPOCH,
+        },
+        now: UNIX_EPOCH,
+        enforce,
+        ssh: command.map(|command| SshFacts {
+            user: "pi".to_owned(),
+            action: "exec".to_owned(),
+            command: command.to_owned(),
+        }),
+    }
+}
+
+const ACTS: Enforcement = Enforcement::Acts(&["shell", "exec", "sftp"]);
+
+#[test]
+fn a_rule_about_commands_opens_the_session_and_then_judges_each() {
+    let only = rules("- { name: only, effect: allow, expressions: [\"ssh.command == 'uptime'\"] }\n");
+    let but = rules(
+        "- { name: all, effect: allow }\n- { name: but, effect: deny, expressions: [\"ssh.command.startsWith('rm ')\"] }\n",
+    );
+    for (rules, good, bad) in [(only, "uptime", "id"), (but, "id", "rm -r /")] {
+        assert!(rules.decide_opening(&request(ACTS, None)).is_allowed());
+        assert!(
+            !rules.decide(&request(ACTS, None)).is_allowed(),
+            "the last word waits for the facts"
+        );
+        assert!(rules.decide(&request(ACTS, Some(good))).is_allowed());
+        assert!(!rules.decide(&request(ACTS, Some(bad))).is_allowed());
+    }
+}
+
+#[test]
+fn what_is_known_at_the_opening_refuses_then() {
+    for list in [
+        "",
+        "- { name: bob, effect: allow, expressions: [\"caller.name == 'bob' && ssh.command == 'uptime'\"] }\n",
+        "- { name: all, effect: allow }\n- { name: alice not, effect: deny, expressions: [\"caller.name == 'alice'\"] }\n",
+        "- { name: r, effect: allow, expressions: [\"caller.name == 'bob' && ssh.action == 'shell'\"] }\n",
+    ] {
+        let rules = if list.is_empty() {
+            LocalRules::compile("agent.yaml", "rules: []", &[]).unwrap()
+        } else {
+            rules(list)
+        };
+        assert!(!rules.decide_opening(&request(ACTS, None)).is_allowed(), "{list}");
+    }
+}
+
+#[test]
+fn a_tunnel_has_no_later_stage() {
+    let only = rules("- { name: only, effect: allow, expressions: [\"ssh.command == 'uptime'\"] }\n");
+    let but = rules(
+        "- { name: all, effect: allow }\n- { name: but, effect: deny, expressions: [\"ssh.command == 'rm'\"] }\n",
+    );
+    for rules in [only, but] {
+        assert!(!rules.decide_opening(&request(Enforcement::Tunnel, None)).is_allowed());
+    }
+}
