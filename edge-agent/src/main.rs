@@ -9,7 +9,7 @@ use fairlead_identity::join::{JoinError, JoinString};
 use fairlead_runtime::audit::AuditError;
 use fairlead_runtime::config_file::PrivateError::{ForeignOwner, NotADirectory, TooOpen};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
-use fairlead_runtime::{notify, process, telemetry};
+use fairlead_runtime::{metrics, notify, process, telemetry};
 
 /// The Fairlead agent: dials out to a gateway and reaches the local services that its file lists.
 #[derive(Parser)]
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
         }
     };
+    metrics::install_panic_hook();
     if let Err(error) = telemetry::init(telemetry::Format::Text) {
         return fail(&error, 1);
     }
