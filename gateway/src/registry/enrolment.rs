@@ -35,22 +35,17 @@ struct Subject {
 
 impl Registry {
     pub(super) async fn redeem(&self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> EnrollAnswer {
-        let renewal = !request.proof.is_empty();
-        let outcome = self.issue(&request, &exporter).await;
-        let mut record = Record::new(if renewal { "renew" } else { "enroll" });
-        record.client_ip = Some(client.to_string());
-        record.decision = Some(if outcome.is_ok() { "allow" } else { "deny" }.into());
-        match &outcome {
-            Ok(enrolled) => record.fact("principal", enrolled.principal.clone()),
-            Err((reason, _)) => record.reason = Some(reason.name().into()),
-        }
-        if self.trail.event(&record).is_err() {
-            let text = "the gateway cannot write its audit log; try again with the same join string";
-            return EnrollAnswer::refused(Refused::new(Reason::AuditFailed, text));
-        }
-        match outcome {
+        match self.issue(&request, &exporter, client).await {
             Ok(enrolled) => EnrollAnswer::enrolled(enrolled),
-            Err((reason, text)) => EnrollAnswer::refused(Refused::new(reason, &text)),
+            Err((reason, text)) => {
+                let mut record = Record::new(if request.proof.is_empty() { "enroll" } else { "renew" });
+                record.client_ip = Some(client.to_string());
+                record.decision = Some("deny".into());
+                record.reason = Some(reason.name().into());
+                // A refusal stays one when it cannot be logged.
+                let _unlogged = self.trail.event(&record);
+                EnrollAnswer::refused(Refused::new(reason, &text))
+            }
         }
     }
 
@@ -67,22 +62,15 @@ impl Registry {
         if key.spki_sha256 != spki || subject.kind != TokenKind::Agent || !same_agent {
             return Err((Reason::Denied, "the request is for another key than the link's".into()));
         }
-        let chain = self.certify(&subject, csr_der, &key, false).await?.certificate_chain;
-        let mut record = Record::new("renew");
-        record.site = Some(agent.site.to_string());
-        record.agent = Some(agent.name.to_string());
-        record.decision = Some("allow".into());
-        match self.trail.event(&record) {
-            Ok(()) => Ok(chain),
-            Err(_) => Err((Reason::AuditFailed, "the gateway cannot write its audit log".into())),
-        }
+        let enrolled = self.certify(&subject, csr_der, &key, None, false).await?;
+        Ok(enrolled.certificate_chain)
     }
 
-    async fn issue(&self, request: &EnrollRequest, exporter: &[u8; 32]) -> Result<Enrolled, Refusal> {
+    async fn issue(&self, request: &EnrollRequest, exporter: &[u8; 32], client: IpAddr) -> Result<Enrolled, Refusal> {
         let key = authority::csr_key(&request.csr_der).map_err(|error| (Reason::Malformed, error.to_string()))?;
         if request.proof.is_empty() {
             let subject = self.redeemed(request, &key).await?;
-            return self.certify(&subject, &request.csr_der, &key, true).await;
+            return self.certify(&subject, &request.csr_der, &key, Some(client), true).await;
         }
         if !key.signed(&[PROOF_CONTEXT, exporter].concat(), &request.proof) {
             return Err((
@@ -91,7 +79,8 @@ impl Registry {
             ));
         }
         let subject = self.known_key(&key).await?;
-        self.certify(&subject, &request.csr_der, &key, false).await
+        self.certify(&subject, &request.csr_der, &key, Some(client), false)
+            .await
     }
 
     /// Spends the join string.
@@ -178,7 +167,8 @@ impl Registry {
         subject: &Subject,
         csr_der: &[u8],
         key: &RequestedKey,
-        register_login_key: bool,
+        client: Option<IpAddr>,
+        is_first: bool,
     ) -> Result<Enrolled, Refusal> {
         let failed = |error: &dyn std::fmt::Display| (internal(error), String::new());
         let now = self.unix_now();
@@ -208,10 +198,11 @@ impl Registry {
             }
             _ => Holder::User(subject.name.clone()),
         };
-        let login_key = (register_login_key && subject.kind == TokenKind::User)
+        let login_key = (is_first && subject.kind == TokenKind::User)
             .then(|| login_key(&key.ssh_line, now))
             .transpose()
             .map_err(|error| (Reason::Malformed, error))?;
+        self.record_issue(subject, &who, client, is_first)?;
         let kept = self.store.run(move |store| {
             if let (Some(key), Holder::User(name)) = (login_key, &holder) {
                 store.add_user_key(name, &key)?;
@@ -230,6 +221,30 @@ impl Registry {
             name: subject.name.clone(),
             site: subject.site.clone().unwrap_or_default(),
         })
+    }
+
+    /// The line that goes before the certificate is kept and given; a join string that is spent already can be used again
+    /// with the same key.
+    fn record_issue(
+        &self,
+        subject: &Subject,
+        who: &Principal,
+        client: Option<IpAddr>,
+        is_first: bool,
+    ) -> Result<(), Refusal> {
+        let mut record = Record::new(if is_first { "enroll" } else { "renew" });
+        record.client_ip = client.map(|client| client.to_string());
+        record.site.clone_from(&subject.site);
+        match subject.kind {
+            TokenKind::Agent => record.agent = Some(subject.name.clone()),
+            TokenKind::User => record.caller = Some(subject.name.clone()),
+        }
+        record.decision = Some("allow".into());
+        record.fact("principal", who.to_string());
+        let text = "the gateway cannot write its audit log; try again";
+        self.trail
+            .event(&record)
+            .map_err(|_| (Reason::AuditFailed, text.to_owned()))
     }
 
     fn principal(&self, subject: &Subject) -> anyhow::Result<Principal> {
