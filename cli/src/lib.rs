@@ -12,6 +12,7 @@
 
 pub mod admin_client;
 pub mod agents;
+pub mod audit;
 pub mod command;
 pub mod hosts;
 pub mod login;
@@ -70,6 +71,8 @@ enum Act {
     Sessions(sessions::SessionsArgs),
     /// The access policy (administration).
     Policy(policy::PolicyArgs),
+    /// The audit file of a gateway or an agent (administration).
+    Audit(audit::AuditArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -116,5 +119,6 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
         Act::Users(users) => users::run(users, context).await,
         Act::Sessions(sessions) => sessions::run(sessions, context).await,
         Act::Policy(policy) => policy::run(policy, context).await,
+        Act::Audit(audit) => audit::run(audit, context).await,
     }
 }

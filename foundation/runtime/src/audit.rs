@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::tasks::TaskGroup;
 
 pub use record::{Line, Record};
-pub use verify::{BadLine, FirstBad, Verified, verify};
+pub use verify::{BadLine, FirstBad, Verified, verify, verify_since};
 
 /// The version of the schema, the field `v` of every line.
 pub const VERSION: u32 = 1;
@@ -92,6 +92,33 @@ pub struct Head {
     pub seq: u64,
     /// SHA-256 of the last line without its line break, in hex; [`NO_PREVIOUS`] before the first.
     pub hash: String,
+}
+
+/// Prints `SEQ:HASH`.
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+/// A text is not `SEQ:HASH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write SEQ:HASH as an earlier check printed it, for instance 17:9f86d0… with 64 hexadecimal digits")]
+pub struct NotAHead;
+
+impl std::str::FromStr for Head {
+    type Err = NotAHead;
+
+    fn from_str(text: &str) -> Result<Self, NotAHead> {
+        let (seq, hash) = text.split_once(':').ok_or(NotAHead)?;
+        if hash.len() != NO_PREVIOUS.len() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotAHead);
+        }
+        Ok(Self {
+            seq: seq.parse().map_err(|_| NotAHead)?,
+            hash: hash.to_ascii_lowercase(),
+        })
+    }
 }
 
 /// The audit file of one program; this process is its only writer.

@@ -425,3 +425,42 @@ fn on_a_full_disk() {
     assert_eq!(log.append(&event("x")).unwrap(), written + 1);
     assert_eq!(check(&path).unwrap().count, written + 1);
 }
+
+#[test]
+fn a_file_that_was_cut_off_is_found_by_what_an_earlier_check_saw() {
+    let dir = dir();
+    let path = dir.path().join("audit.jsonl");
+    let bytes = written(&path, 5);
+    let seen = check(&path).unwrap().head;
+    assert_eq!(seen.to_string().parse::<Head>().unwrap(), seen);
+    assert_eq!(verify_since(bytes.as_slice(), &seen).unwrap().count, 5);
+    let third = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(3)
+        .map(<[u8]>::len)
+        .sum::<usize>();
+    let cut = &bytes[..third];
+    assert_eq!(verify(cut).unwrap().count, 3, "the chain of a cut file holds");
+    assert!(matches!(
+        verify_since(cut, &seen).unwrap_err(),
+        FirstBad {
+            seq: Some(5),
+            why: BadLine::Gone,
+            ..
+        }
+    ));
+    // The same number of records, but others.
+    let other = dir.path().join("other.jsonl");
+    let others = written(&other, 6);
+    assert!(matches!(
+        verify_since(others.as_slice(), &seen).unwrap_err().why,
+        BadLine::Gone
+    ));
+    // Rotated right after the check: the new file goes on where the old one ended.
+    let log = AuditLog::open(&path, "gw").unwrap();
+    fs::rename(&path, dir.path().join("audit.1")).unwrap();
+    log.reopen().unwrap();
+    log.append(&event("session.end")).unwrap();
+    assert_eq!(verify_since(File::open(&path).unwrap(), &seen).unwrap().first_seq, 6);
+    assert!("5:xyz".parse::<Head>().is_err() && "five".parse::<Head>().is_err());
+}

@@ -49,6 +49,8 @@ pub enum BadLine {
     TooLong,
     /// It cannot be read.
     Unreadable(io::Error),
+    /// A record that was there once is not in the file, or is another one.
+    Gone,
 }
 
 impl fmt::Display for FirstBad {
@@ -66,6 +68,10 @@ impl fmt::Display for FirstBad {
             BadLine::Torn => write!(f, " ends in the middle"),
             BadLine::TooLong => write!(f, " is longer than {MAX_LINE} bytes"),
             BadLine::Unreadable(error) => write!(f, " cannot be read: {error}"),
+            BadLine::Gone => write!(
+                f,
+                " is not the record that an earlier check saw: the file was cut off or replaced"
+            ),
         }
     }
 }
@@ -99,7 +105,21 @@ pub(super) fn link(line: &[u8]) -> Option<Link> {
 /// # Errors
 /// [`FirstBad`].
 pub fn verify(reader: impl Read) -> Result<Verified, FirstBad> {
+    walk(reader, None)
+}
+
+/// Verifies a whole file, and that it still holds what an earlier check saw as its last record (kept elsewhere): the chain
+/// alone cannot tell that its end is missing.
+///
+/// # Errors
+/// [`FirstBad`].
+pub fn verify_since(reader: impl Read, seen: &Head) -> Result<Verified, FirstBad> {
+    walk(reader, Some(seen))
+}
+
+fn walk(reader: impl Read, seen: Option<&Head>) -> Result<Verified, FirstBad> {
     let mut reader = io::BufReader::new(reader);
+    let mut met = seen.is_none_or(|seen| seen.seq == 0);
     let mut bytes = Vec::new();
     let mut verified = Verified {
         count: 0,
@@ -115,7 +135,7 @@ pub fn verify(reader: impl Read) -> Result<Verified, FirstBad> {
         let due = (verified.count > 0).then(|| verified.head.seq.saturating_add(1));
         let bad = |why| FirstBad { line, seq: due, why };
         if !next_line(&mut reader, &mut bytes).map_err(bad)? {
-            return Ok(verified);
+            return if met { Ok(verified) } else { Err(gone(line, seen)) };
         }
         let link = link(&bytes).ok_or_else(|| bad(BadLine::NotARecord))?;
         match due {
@@ -146,6 +166,22 @@ pub fn verify(reader: impl Read) -> Result<Verified, FirstBad> {
             seq: link.seq,
             hash: hash(&bytes),
         };
+        if let Some(seen) = seen {
+            // Where an older file came before, the first line holds the hash of what was seen there.
+            let before = line == 1 && link.seq == seen.seq.saturating_add(1) && link.prev == seen.hash;
+            met |= before || verified.head == *seen;
+            if link.seq == seen.seq && !met {
+                return Err(gone(line, Some(seen)));
+            }
+        }
+    }
+}
+
+fn gone(line: u64, seen: Option<&Head>) -> FirstBad {
+    FirstBad {
+        line,
+        seq: seen.map(|seen| seen.seq),
+        why: BadLine::Gone,
     }
 }
 
