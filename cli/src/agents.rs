@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use fairlead_identity::name::Label;
 use hyper::Method;
 
-use crate::admin_client::api::{Agent, AgentDetail, Agents, ChangeAgent};
+use crate::admin_client::api::{Agent, AgentDetail, Agents, ChangeAgent, Conflict};
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, label, site_and_name};
 use crate::output::{self, Table};
@@ -128,15 +128,35 @@ fn table(agents: &[Agent]) -> String {
 
 /// State, since when, and from where.
 fn state(agent: &Agent) -> (String, String, String) {
+    let conflict = if agent.conflict.is_some() { ", CONFLICT" } else { "" };
     match &agent.online {
         Some(link) => (
-            format!("online ({})", link.transport),
+            format!("online ({}){conflict}", link.transport),
             output::moment(Some(link.since)),
             link.address.clone(),
         ),
         None if agent.disabled => ("disabled".into(), output::moment(agent.last_seen), String::new()),
-        None => ("offline".into(), output::moment(agent.last_seen), String::new()),
+        None => (
+            format!("offline{conflict}"),
+            output::moment(agent.last_seen),
+            String::new(),
+        ),
     }
+}
+
+/// What has to be known to choose, and how to.
+fn in_conflict(agent: &Agent, conflict: &Conflict) -> String {
+    format!(
+        "two machines have this agent's key: {} serves, {} was turned away {} times (first {}, last {}). To choose, enrol \
+         the right one anew: fairlead token create --agent {}.{} --replace",
+        conflict.serving,
+        conflict.other,
+        conflict.tries,
+        output::moment(Some(conflict.since)),
+        output::moment(Some(conflict.last)),
+        agent.name,
+        agent.site,
+    )
 }
 
 fn sheet(detail: &AgentDetail) -> String {
@@ -146,6 +166,9 @@ fn sheet(detail: &AgentDetail) -> String {
     table.row(["state".into(), state]);
     table.row(["since".into(), since]);
     table.row(["address".into(), address]);
+    if let Some(conflict) = &agent.conflict {
+        table.row(["CONFLICT".into(), in_conflict(agent, conflict)]);
+    }
     table.row(["labels".into(), output::labels(&agent.labels)]);
     table.row(["hosts".into(), output::names(&detail.hosts)]);
     table.row(["enrolled".into(), output::moment(agent.enrolled_at)]);

@@ -64,6 +64,20 @@ impl Live for LiveGateway {
             .collect()
     }
 
+    fn conflicts(&self) -> Vec<admin::IdentityConflict> {
+        let conflicts = self.roster.conflicts().into_iter();
+        conflicts
+            .map(|(agent, conflict)| admin::IdentityConflict {
+                agent: AgentId::new(agent.site.as_str(), agent.name.as_str()),
+                serving: conflict.serving,
+                other: conflict.rival,
+                since: conflict.since,
+                last: conflict.last,
+                tries: conflict.tries,
+            })
+            .collect()
+    }
+
     fn sessions(&self) -> Vec<LiveSession> {
         let rows = self.table.list().into_iter();
         rows.map(|row| LiveSession {

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use fairlead_gateway::admin::{
-    Admin, Answer, Change, Desk, JoinFacts, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce, PolicyRefused,
-    Settings,
+    Admin, Answer, Change, Desk, IdentityConflict, JoinFacts, Live, LiveSession, NotAudited, OnlineAgent,
+    PolicyInForce, PolicyRefused, Settings,
 };
 use fairlead_gateway::store::{AgentId, EndpointRow, Labels, Mode, RedeemError, SqliteStore, StoreHandle};
 use fairlead_identity::join::JoinString;
@@ -47,6 +47,17 @@ impl Live for Quiet {
             transport: "quic",
             address,
             since: SystemTime::UNIX_EPOCH,
+        }]
+    }
+
+    fn conflicts(&self) -> Vec<IdentityConflict> {
+        vec![IdentityConflict {
+            agent: AgentId::new("plant-7", "pump-7"),
+            serving: ([192, 0, 2, 7], 5555).into(),
+            other: ([192, 0, 2, 8], 6666).into(),
+            since: std::time::UNIX_EPOCH,
+            last: std::time::UNIX_EPOCH,
+            tries: 3,
         }]
     }
 

@@ -10,12 +10,19 @@ const FIRST: Duration = Duration::from_millis(200);
 /// No wait is longer (SECURITY.md R2).
 const CAP: Duration = Duration::from_secs(8);
 
+/// The first wait of a machine whose identity another one has is at most this, each further one at most twice as long.
+const APART_FIRST: Duration = Duration::from_secs(10);
+/// No wait of such a machine is longer: it stays visible to the operator while it tries.
+const APART_CAP: Duration = Duration::from_secs(120);
+
 /// Decorrelated jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015): each wait is drawn between 200 ms
 /// and three times the one before, at most 8 s, so that a fleet spreads out after its gateway restarts.
 #[derive(Debug)]
 pub(super) struct Backoff {
     random: StdRng,
     last: Duration,
+    /// Ceiling of the next wait of a machine in conflict; zero while it is in none.
+    apart: Duration,
 }
 
 impl Backoff {
@@ -24,6 +31,7 @@ impl Backoff {
         Self {
             random: StdRng::seed_from_u64(seed),
             last: Duration::ZERO,
+            apart: Duration::ZERO,
         }
     }
 
@@ -41,9 +49,18 @@ impl Backoff {
         wait
     }
 
+    /// The next wait of a machine that was turned away because another one with its identity serves: between half of 10 s
+    /// and 10 s, then twice that, and so on up to two minutes.
+    pub(super) fn next_apart(&mut self) -> Duration {
+        let ceiling = self.apart.clamp(APART_FIRST, APART_CAP);
+        self.apart = ceiling.saturating_mul(2);
+        ceiling.mul_f64(0.5 + self.random.random::<f64>() / 2.0)
+    }
+
     /// Begins anew after a link has proved good.
     pub(super) fn reset(&mut self) {
         self.last = Duration::ZERO;
+        self.apart = Duration::ZERO;
     }
 }
 
@@ -62,5 +79,20 @@ mod tests {
             backoff.reset();
             assert!(backoff.next() <= FIRST);
         }
+    }
+
+    #[test]
+    fn a_machine_in_conflict_tries_ever_more_rarely_and_does_not_give_up() {
+        let mut backoff = Backoff::new(7);
+        let waits: Vec<_> = (0..100).map(|_| backoff.next_apart()).collect();
+        assert!(waits[0] >= APART_FIRST / 2 && waits[0] <= APART_FIRST, "{waits:?}");
+        assert!(waits[1] >= APART_FIRST && waits[1] <= APART_FIRST * 2, "{waits:?}");
+        let late = &waits[10..];
+        assert!(
+            late.iter().all(|wait| (APART_CAP / 2..=APART_CAP).contains(wait)),
+            "{late:?}"
+        );
+        backoff.reset();
+        assert!(backoff.next_apart() <= APART_FIRST);
     }
 }

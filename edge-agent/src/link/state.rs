@@ -228,7 +228,9 @@ impl LinkState {
     }
 
     fn handle_refusal(&mut self, now: Duration, refused: Refused) -> Vec<Command> {
-        if self.is_at(Stage::HostKey) {
+        // The place on the roster is asked for after Welcome, so this may come at any stage of the greeting.
+        let in_conflict = refused.known_reason() == Reason::Conflict;
+        if self.is_at(Stage::HostKey) && !in_conflict {
             // No host certificate; the server goes on with its bare key.
             let mut commands = vec![Command::TurnedAway(refused)];
             commands.extend(self.offer());
@@ -238,7 +240,11 @@ impl LinkState {
             // Only a renewal was refused; the link goes on with what there is.
             return vec![Command::TurnedAway(refused)];
         }
-        self.wait(now);
+        if in_conflict {
+            self.wait_apart(now);
+        } else {
+            self.wait(now);
+        }
         let (reason, detail) = (refused.known_reason(), refused.detail.clone());
         vec![Command::TurnedAway(refused), Command::Close(reason, detail)]
     }
@@ -269,8 +275,18 @@ impl LinkState {
     }
 
     fn wait(&mut self, now: Duration) {
-        self.certify_at = None;
         let wait = self.backoff.next();
+        self.wait_for(now, wait);
+    }
+
+    /// Another machine with this identity serves: no hurry.
+    fn wait_apart(&mut self, now: Duration) {
+        let wait = self.backoff.next_apart();
+        self.wait_for(now, wait);
+    }
+
+    fn wait_for(&mut self, now: Duration, wait: Duration) {
+        self.certify_at = None;
         self.phase = Phase::Waiting {
             until: now.saturating_add(wait),
         };

@@ -11,6 +11,8 @@ pub struct Meters {
     pub(super) denied: Family<ReasonLabel, Counter>,
     pub(super) sessions: Family<OutcomeLabels, Counter>,
     pub(super) bytes: Family<DirectionLabel, Counter>,
+    /// Links turned away because another machine with the same key serves.
+    pub identity_conflicts: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +42,11 @@ impl Meters {
                 "fairlead_session_bytes",
                 "Bytes carried in ended sessions",
                 meters.bytes.clone(),
+            );
+            registry.register(
+                "fairlead_identity_conflicts",
+                "Links turned away because another machine has the same agent's key",
+                meters.identity_conflicts.clone(),
             );
         });
         meters

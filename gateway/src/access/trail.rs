@@ -29,6 +29,11 @@ impl Trail {
         Self { log, meters }
     }
 
+    /// The counters this trail keeps.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// Appends any other event (tokens, enrolment, links).
     ///
     /// # Errors

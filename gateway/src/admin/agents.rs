@@ -16,10 +16,10 @@ use crate::store::{AgentId, AgentRow, EndpointRow, Mode, Store, StoreError};
 
 pub(super) async fn list(State(office): State<Arc<Office>>, Scope(scope): Scope) -> Result<Json<Agents>, ApiError> {
     let rows = office.ask(move |store| store.agents(&scope)).await?;
-    let mut online = online(&office);
+    let mut live = seen(&office);
     let agents = rows.into_iter().map(|row| {
-        let link = online.remove(&row.id);
-        shown(row, link)
+        let seen = live.remove(&row.id).unwrap_or_default();
+        shown(row, seen)
     });
     Ok(Json(Agents {
         agents: agents.collect(),
@@ -41,10 +41,10 @@ pub(super) async fn show(
             ))
         })
         .await?;
-    let link = online(&office).remove(&id);
+    let seen = seen(&office).remove(&id).unwrap_or_default();
     let endpoints = endpoints.into_iter().map(shown_endpoint).collect();
     Ok(Json(AgentDetail {
-        agent: shown(row, link),
+        agent: shown(row, seen),
         hosts,
         endpoints,
     }))
@@ -60,7 +60,7 @@ pub(super) async fn change(
     let mut record = about_agent("agent.label", &id);
     record.fact("labels", serde_json::json!(request.labels));
     let told = Change::Agent(id.clone());
-    let link = online(&office).remove(&id);
+    let seen = seen(&office).remove(&id).unwrap_or_default();
     let row = office
         .change(actor, record, vec![told], move |store| {
             let mut labels = present(store, &id)?.labels;
@@ -74,7 +74,7 @@ pub(super) async fn change(
             present(store, &id)
         })
         .await?;
-    Ok(Json(shown(row, link)))
+    Ok(Json(shown(row, seen)))
 }
 
 pub(super) async fn delete(
@@ -91,16 +91,32 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn online(office: &Office) -> BTreeMap<AgentId, api::Link> {
-    let link = |agent: super::OnlineAgent| {
-        let link = api::Link {
+/// What the running gateway sees of an agent.
+#[derive(Default)]
+struct Seen {
+    link: Option<api::Link>,
+    conflict: Option<api::Conflict>,
+}
+
+fn seen(office: &Office) -> BTreeMap<AgentId, Seen> {
+    let mut seen: BTreeMap<AgentId, Seen> = BTreeMap::new();
+    for agent in office.live().online() {
+        seen.entry(agent.agent).or_default().link = Some(api::Link {
             transport: agent.transport.to_owned(),
             address: agent.address.to_string(),
             since: unix(agent.since),
-        };
-        (agent.agent, link)
-    };
-    office.live().online().into_iter().map(link).collect()
+        });
+    }
+    for conflict in office.live().conflicts() {
+        seen.entry(conflict.agent).or_default().conflict = Some(api::Conflict {
+            serving: conflict.serving.to_string(),
+            other: conflict.other.to_string(),
+            since: unix(conflict.since),
+            last: unix(conflict.last),
+            tries: conflict.tries,
+        });
+    }
+    seen
 }
 
 fn present(store: &mut dyn Store, id: &AgentId) -> Result<AgentRow, StoreError> {
@@ -110,7 +126,7 @@ fn present(store: &mut dyn Store, id: &AgentId) -> Result<AgentRow, StoreError> 
     store.agent(id)?.ok_or_else(unknown)
 }
 
-fn shown(row: AgentRow, online: Option<api::Link>) -> api::Agent {
+fn shown(row: AgentRow, seen: Seen) -> api::Agent {
     api::Agent {
         name: row.id.name,
         site: row.id.site,
@@ -121,7 +137,8 @@ fn shown(row: AgentRow, online: Option<api::Link>) -> api::Agent {
         certificate_serial: row.serial,
         certificate_not_after: row.not_after,
         disabled: row.disabled,
-        online,
+        online: seen.link,
+        conflict: seen.conflict,
     }
 }
 

@@ -178,6 +178,24 @@ pub struct Agent {
     pub disabled: bool,
     /// Its link, if there is one now.
     pub online: Option<Link>,
+    /// Set while two machines use its key.
+    #[serde(default)]
+    pub conflict: Option<Conflict>,
+}
+
+/// Two machines use one agent's key: which of them is meant is the operator's to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Where the machine is that serves.
+    pub serving: String,
+    /// Where the other one is.
+    pub other: String,
+    /// When both were first seen.
+    pub since: i64,
+    /// When the other one was heard last.
+    pub last: i64,
+    /// How often it was turned away.
+    pub tries: u64,
 }
 
 /// An agent's link.

@@ -19,6 +19,9 @@ pub trait Live: Send + Sync + 'static {
     /// The agents that are online.
     fn online(&self) -> Vec<OnlineAgent>;
 
+    /// The agents whose key two machines use.
+    fn conflicts(&self) -> Vec<IdentityConflict>;
+
     /// The live sessions.
     fn sessions(&self) -> Vec<LiveSession>;
 
@@ -61,6 +64,23 @@ pub struct OnlineAgent {
     pub address: std::net::SocketAddr,
     /// Since when.
     pub since: SystemTime,
+}
+
+/// Two machines use one agent's key.
+#[derive(Clone, Debug)]
+pub struct IdentityConflict {
+    /// Which agent.
+    pub agent: AgentId,
+    /// Where the machine is that serves.
+    pub serving: std::net::SocketAddr,
+    /// Where the other one is.
+    pub other: std::net::SocketAddr,
+    /// When both were first seen.
+    pub since: SystemTime,
+    /// When the other one was heard last.
+    pub last: SystemTime,
+    /// How often it was turned away.
+    pub tries: u64,
 }
 
 /// A live session.

@@ -34,7 +34,9 @@ use fairlead_runtime::tasks::TaskGroup;
 use tokio::net::TcpListener;
 
 pub use desk::{Desk, JoinFacts};
-pub use live::{Answer, Change, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce, PolicyRefused};
+pub use live::{
+    Answer, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce, PolicyRefused,
+};
 pub use socket::SocketError;
 
 use socket::SocketFile;

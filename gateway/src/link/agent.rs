@@ -1,8 +1,8 @@
 //! One agent's link from its Hello to its end.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fairlead_identity::verify::Authenticated;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use super::accept::Shared;
-use super::roster::Link;
+use super::roster::{Link, Turned};
 use super::state::{Action, LinkState};
 
 /// The control stream and Hello must come this soon after the handshake.
@@ -29,6 +29,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A frame must leave within this, or the agent counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
+/// What the operator of a machine reads whose identity another one has. At most 512 bytes.
+const IN_CONFLICT: &str = "another machine with this agent's identity is online and keeps serving. If this one is a copy: \
+    delete its state directory and enrol it under a name of its own. If this one is the right one: have `fairlead token \
+    create --agent NAME --replace` run at the gateway and enrol this machine with that join string, which shuts the other out";
+
 /// Why a link ended, in the operator's words.
 type Ended = Result<(), (Reason, String)>;
 
@@ -41,8 +46,11 @@ pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenti
         Err(_) => Err((Reason::Malformed, "no Hello within 10 s".into())),
     };
     if let Err((reason, text)) = outcome {
-        tracing::info!(%reason, text, "link refused");
-        tracing::debug!(agent = %who.principal(), %client, "the refused link's agent");
+        // A machine in conflict was told of where that is due; it tries for as long as it runs.
+        if reason != Reason::Conflict {
+            tracing::info!(%reason, text, "link refused");
+        }
+        tracing::debug!(%reason, agent = %who.principal(), %client, "the refused link's agent");
         connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
     }
 }
@@ -94,6 +102,7 @@ async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) ->
         outbox: sender,
         pong: watch::Sender::new(0),
         confirmed: AtomicBool::new(false),
+        took_over: OnceLock::new(),
         bindings_changed: Notify::new(),
     });
     // Welcome goes out before the link is on the roster: nobody opens a stream to an agent that was not told it is in.
@@ -121,17 +130,13 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         mut recv,
         mut outbox,
     } = greeted;
-    if let Err(reason) = shared.roster.attach(Arc::clone(&link)).await {
-        let text = match reason {
-            Reason::Conflict => {
-                shared.registrar.conflict(&link.agent, client);
-                "another machine with this agent's identity is online and keeps serving; enrol this one anew under its own name"
-            }
-            _ => "the gateway has as many links as it may have",
-        };
-        tracing::warn!(link = %link.boot, %reason, "link refused");
-        tracing::debug!(link = %link.boot, agent = %link.agent, %client, "the refused link's agent");
-        return refuse(&mut send, reason, text.to_owned()).await;
+    match shared.roster.attach(Arc::clone(&link)).await {
+        Ok(None) => {}
+        Ok(Some(switch)) => {
+            tracing::warn!(link = %link.boot, "the other of two machines with one identity serves from now on");
+            shared.registrar.machine_changed(&link.agent, &switch);
+        }
+        Err(turned) => return turn_away(shared, &link, &mut send, turned).await,
     }
 
     let (requests, mut waiting) = mpsc::channel(REQUESTS);
@@ -192,6 +197,23 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         link.connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
     }
     Ok(())
+}
+
+/// Refuses a link that got no place.
+async fn turn_away(shared: &Shared, link: &Link, send: &mut SendStream, turned: Turned) -> Ended {
+    let (reason, text) = match &turned {
+        Turned::Full => (Reason::Limit, "the gateway has as many links as it may have"),
+        Turned::Conflict(conflict) => {
+            shared.registrar.conflict(&link.agent, conflict);
+            if conflict.to_be_told {
+                let (serving, rival) = (conflict.serving, conflict.rival);
+                tracing::warn!(link = %link.boot, tries = conflict.tries, "two machines have one agent's identity");
+                tracing::debug!(link = %link.boot, agent = %link.agent, %serving, %rival, "the two machines");
+            }
+            (Reason::Conflict, IN_CONFLICT)
+        }
+    };
+    refuse(send, reason, text.to_owned()).await
 }
 
 /// Asks the store again: an agent that was deleted between admission and its

@@ -7,6 +7,7 @@ mod accept;
 mod agent;
 mod enrollment;
 mod quic;
+mod rivals;
 mod roster;
 mod state;
 
@@ -22,6 +23,7 @@ use fairlead_wire::refusal::Reason;
 
 pub use accept::{Acceptor, serve};
 pub use quic::{ResetKey, bind};
+pub use rivals::Conflict;
 pub use roster::{AgentStream, OnlineAgent, OpenError, Roster};
 
 /// A future that a [`Registrar`] gives; boxed because the trait is used as an object.
@@ -53,8 +55,10 @@ pub trait Registrar: Send + Sync + 'static {
     /// Whether the agent's row still stands with this key. [`Registrar::admit`] is asked before the link is on the
     /// roster, this after: a deletion in between found no link to end.
     fn still_admitted<'a>(&'a self, agent: &'a AgentKey, spki: [u8; 32]) -> Answer<'a, Result<(), Reason>>;
-    /// Another machine with a linked agent's key tries to link; told for the audit.
-    fn conflict(&self, agent: &AgentKey, client: IpAddr);
+    /// Another machine with the agent's key was turned away; counted, and told for the audit where that is due.
+    fn conflict(&self, agent: &AgentKey, conflict: &Conflict);
+    /// Of two machines with the agent's key, the other one serves from now on; told for the audit.
+    fn machine_changed(&self, agent: &AgentKey, conflict: &Conflict);
     /// What a linked agent is told first.
     fn welcome(&self, version: u32) -> Welcome;
     /// Which of the offered endpoints are the agent's to offer; remembers the accepted ones. An error ends the link:

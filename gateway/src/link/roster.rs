@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fairlead_runtime::{frame, quic};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::AgentKey;
+use super::rivals::{Conflict, Machine, Moment, Rivals};
 use crate::access::Permit;
 
 /// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
@@ -42,6 +43,8 @@ pub(super) struct Link {
     pub(super) pong: watch::Sender<u64>,
     /// Set once the link has its place and its offer was answered; before that nothing goes over it.
     pub(super) confirmed: AtomicBool,
+    /// When it took the place of another machine that was dead, by the roster's time.
+    pub(super) took_over: OnceLock<Duration>,
     /// The hosts bound to the agent may have changed: what it offers is to be looked at again.
     pub(super) bindings_changed: Notify,
 }
@@ -62,10 +65,34 @@ pub struct OnlineAgent {
 /// The live links by agent.
 #[derive(Debug)]
 pub struct Roster {
-    links: Mutex<BTreeMap<AgentKey, Arc<Link>>>,
+    seats: Mutex<Seats>,
     limit: usize,
     changed: watch::Sender<u64>,
-    grace_ends: Instant,
+    began: Instant,
+}
+
+/// Who has a place, and who else wants it.
+#[derive(Debug)]
+struct Seats {
+    links: BTreeMap<AgentKey, Arc<Link>>,
+    rivals: Rivals,
+}
+
+/// Why a link got no place.
+#[derive(Debug)]
+pub(super) enum Turned {
+    /// There are as many links as there may be.
+    Full,
+    /// Another machine with the same key serves, or served a moment ago.
+    Conflict(Conflict),
+}
+
+/// What came of asking for a place.
+enum Place {
+    /// It is the link's; told when it was a known other machine's.
+    Taken(Option<Conflict>),
+    /// Another machine has it and must be probed first.
+    Held(Arc<Link>),
 }
 
 /// Bytes to and from an agent's upstream; the product of a [`Permit`].
@@ -99,17 +126,32 @@ impl Roster {
     /// An empty roster for at most `limit` links; its start grace begins now.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            links: Mutex::default(),
+            seats: Mutex::new(Seats {
+                links: BTreeMap::new(),
+                rivals: Rivals::new(limit),
+            }),
             limit,
             changed: watch::Sender::new(0),
-            grace_ends: Instant::now() + START_GRACE,
+            began: Instant::now(),
         })
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.began.elapsed(),
+            wall: SystemTime::now(),
+        }
     }
 
     /// The agents that are online, in order of site and name.
     pub fn online(&self) -> Vec<OnlineAgent> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links
+        let seats = self.seats();
+        seats
+            .links
             .values()
             .filter(|link| link.is_confirmed())
             .map(|link| OnlineAgent {
@@ -126,42 +168,64 @@ impl Roster {
         self.changed.subscribe()
     }
 
+    /// The agents whose key two machines use, in order of site and name.
+    pub fn conflicts(&self) -> Vec<(AgentKey, Conflict)> {
+        let at = self.moment();
+        self.seats().rivals.list(at)
+    }
+
     /// Puts a link on the roster. It serves once it is [confirmed](Self::confirm).
     ///
-    /// An older link of the same agent gives way when it is of the same boot or does not answer a probe; when it lives,
-    /// it keeps serving and the newcomer is refused (SECURITY.md P8).
-    pub(super) async fn attach(&self, link: Arc<Link>) -> Result<(), Reason> {
+    /// An older link of the same agent gives way when it is of the same boot, has a key that is no longer the agent's, or
+    /// does not answer a probe; when it lives, it keeps serving and the newcomer is turned away (SECURITY.md P8). Tells
+    /// when the place was a known other machine's.
+    pub(super) async fn attach(&self, link: Arc<Link>) -> Result<Option<Conflict>, Turned> {
         let mut dead = None;
         // Another newcomer may take the place while the older link is probed: then that one is asked too.
-        while let Some(present) = self.take_place(&link, dead.as_ref())? {
-            if present.answers_a_probe().await {
-                return Err(Reason::Conflict);
+        loop {
+            match self.take_place(&link, dead.as_ref())? {
+                Place::Taken(switch) => return Ok(switch),
+                Place::Held(present) if present.answers_a_probe().await => {
+                    let (at, switched) = (self.moment(), present.took_over.get().copied());
+                    let (serving, newcomer) = (present.machine(), link.machine());
+                    let mut seats = self.seats();
+                    let conflict = seats.rivals.turned_away(&link.agent, serving, newcomer, switched, at);
+                    return Err(Turned::Conflict(conflict));
+                }
+                Place::Held(present) => dead = Some(present),
             }
-            dead = Some(present);
         }
-        Ok(())
     }
 
     /// Gives `link` its agent's place, or returns who has it and must be probed first. `dead` failed the probe.
-    fn take_place(&self, link: &Arc<Link>, dead: Option<&Arc<Link>>) -> Result<Option<Arc<Link>>, Reason> {
-        let displaced = {
-            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            match links.get(&link.agent) {
-                Some(present) if present.boot != link.boot && dead.is_none_or(|dead| !Arc::ptr_eq(dead, present)) => {
-                    return Ok(Some(Arc::clone(present)));
-                }
-                None if links.len() >= self.limit => return Err(Reason::Limit),
-                _ => links.insert(link.agent.clone(), Arc::clone(link)),
-            }
-        };
+    fn take_place(&self, link: &Arc<Link>, dead: Option<&Arc<Link>>) -> Result<Place, Turned> {
+        let (at, machine) = (self.moment(), link.machine());
+        let mut seats = self.seats();
+        let Seats { links, rivals } = &mut *seats;
+        let present = links.get(&link.agent);
+        if let Some(present) = present
+            && present.spki == link.spki
+            && present.boot != link.boot
+            && dead.is_none_or(|dead| !Arc::ptr_eq(dead, present))
+        {
+            return Ok(Place::Held(Arc::clone(present)));
+        }
+        if present.is_none() && links.len() >= self.limit {
+            return Err(Turned::Full);
+        }
+        if !rivals.may_serve(&link.agent, &machine, at)
+            && let Some(conflict) = rivals.kept_out(&link.agent, machine, at)
+        {
+            return Err(Turned::Conflict(conflict));
+        }
+        let switch = rivals.serves(&link.agent, machine, at);
+        let displaced = links.insert(link.agent.clone(), Arc::clone(link));
+        drop(seats);
         if let Some(older) = displaced {
-            older.connection.close(
-                VarInt::from_u32(Reason::Conflict.code()),
-                b"replaced by a newer link of the same agent",
-            );
+            older.give_way_to(link, at.now);
         }
         self.tell_change();
-        Ok(None)
+        Ok(Place::Taken(switch))
     }
 
     /// Lets sessions go over a link that has its place.
@@ -176,16 +240,18 @@ impl Roster {
 
     /// Takes a link off the roster, unless a newer one has taken its place.
     pub(super) fn detach(&self, link: &Arc<Link>) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if links.get(&link.agent).is_some_and(|current| Arc::ptr_eq(current, link)) {
-            links.remove(&link.agent);
-            drop(links);
+        let mut seats = self.seats();
+        let present = seats.links.get(&link.agent);
+        if present.is_some_and(|current| Arc::ptr_eq(current, link)) {
+            seats.links.remove(&link.agent);
+            drop(seats);
             self.tell_change();
         }
     }
 
-    /// Closes the link of an agent, if it has one (deleted, revoked).
+    /// Closes the link of an agent, if it has one (deleted, revoked). Which of two machines is meant is settled by that.
     pub fn disconnect(&self, agent: &AgentKey, reason: Reason) {
+        self.seats().rivals.forget(agent);
         if let Some(link) = self.find(agent) {
             link.connection
                 .close(VarInt::from_u32(reason.code()), reason.name().as_bytes());
@@ -231,20 +297,41 @@ impl Roster {
             if let Some(link) = self.find(agent).filter(|link| link.is_confirmed()) {
                 return Some(link);
             }
-            timeout_at(self.grace_ends, changed.changed()).await.ok()?.ok()?;
+            timeout_at(self.began + START_GRACE, changed.changed())
+                .await
+                .ok()?
+                .ok()?;
         }
     }
 
     fn find(&self, agent: &AgentKey) -> Option<Arc<Link>> {
-        self.links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(agent)
-            .cloned()
+        self.seats().links.get(agent).cloned()
     }
 }
 
 impl Link {
+    fn machine(&self) -> Machine {
+        Machine {
+            boot: self.boot,
+            spki: self.spki,
+            address: self.connection.remote_address(),
+        }
+    }
+
+    /// Closes this link; `newer` has its place.
+    fn give_way_to(&self, newer: &Self, now: Duration) {
+        let (reason, text): (_, &[u8]) = if self.spki == newer.spki {
+            (Reason::Conflict, b"replaced by a newer link of the same agent")
+        } else {
+            (Reason::Revoked, b"the agent was enrolled with another key")
+        };
+        if self.spki == newer.spki && self.boot != newer.boot {
+            // Set once: a link takes one place.
+            let _set = newer.took_over.set(now);
+        }
+        self.connection.close(VarInt::from_u32(reason.code()), text);
+    }
+
     fn is_confirmed(&self) -> bool {
         self.confirmed.load(Ordering::Acquire)
     }

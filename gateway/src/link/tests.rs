@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Memory {
     deleted: AtomicBool,
     conflicts: AtomicUsize,
+    switches: AtomicUsize,
     /// Every `link.up` and `link.down`.
     changes: Mutex<Vec<bool>>,
     /// A store that answers an offer for each permit.
@@ -54,8 +55,12 @@ impl Registrar for Memory {
         Box::pin(async move { if deleted { Err(Reason::Revoked) } else { Ok(()) } })
     }
 
-    fn conflict(&self, _agent: &AgentKey, _client: IpAddr) {
+    fn conflict(&self, _agent: &AgentKey, _conflict: &Conflict) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn machine_changed(&self, _agent: &AgentKey, _conflict: &Conflict) {
+        self.switches.fetch_add(1, Ordering::Relaxed);
     }
 
     fn welcome(&self, version: u32) -> Welcome {
@@ -118,6 +123,8 @@ struct Stage {
     roster: Arc<Roster>,
     authority: Authority,
     roots: Roots,
+    /// The key of pump-7, which a copy of its state has too.
+    key: PrivateKey,
     address: std::net::SocketAddr,
     _tasks: TaskGroup,
 }
@@ -130,7 +137,8 @@ impl Stage {
         let (key, issuing) = authority::create_issuing(&root_key, &root, "example.com", now).unwrap();
         let authority = Authority::load(key.to_pem().expose_secret(), &issuing, &root).unwrap();
         let roots = Roots::from_der(std::slice::from_ref(authority.root_der())).unwrap();
-        let (chain, key) = issue(&authority, None, Kind::Gateway, "gateway", &[DOMAIN.to_owned()]);
+        let key = PrivateKey::generate().unwrap();
+        let chain = issue(&authority, None, Kind::Gateway, "gateway", &[DOMAIN.to_owned()], &key);
         let server = tls::gateway_quic(chain, &key, &roots, &[ALPN_LINK]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let reset_key = ResetKey::load_or_create(&dir.path().join("key")).unwrap();
@@ -139,6 +147,7 @@ impl Stage {
         let memory = Arc::new(Memory {
             deleted: AtomicBool::new(false),
             conflicts: AtomicUsize::new(0),
+            switches: AtomicUsize::new(0),
             changes: Mutex::default(),
             store: Semaphore::new(answers),
         });
@@ -158,6 +167,7 @@ impl Stage {
             roster,
             authority,
             roots,
+            key: PrivateKey::generate().unwrap(),
             address,
             _tasks: tasks,
         }
@@ -165,9 +175,13 @@ impl Stage {
 
     /// A linked pump-7.plant-7 of a boot of its own; `Role::Caller` lets nobody open streams.
     async fn agent(&self, boot: u8, role: Role) -> Agent {
+        self.agent_with(&self.key, boot, role).await
+    }
+
+    async fn agent_with(&self, key: &PrivateKey, boot: u8, role: Role) -> Agent {
         let site = "plant-7".parse().unwrap();
-        let (chain, key) = issue(&self.authority, Some(site), Kind::Agent, "pump-7", &[]);
-        let client = tls::agent_quic(Some((chain, &key)), &self.roots, ALPN_LINK).unwrap();
+        let chain = issue(&self.authority, Some(site), Kind::Agent, "pump-7", &[], key);
+        let client = tls::agent_quic(Some((chain, key)), &self.roots, ALPN_LINK).unwrap();
         let socket = quic::socket(([127, 0, 0, 1], 0).into()).unwrap();
         let endpoint = quic::endpoint(socket, quinn::EndpointConfig::default(), None).unwrap();
         let config = quic::client_config(QuicClientConfig::try_from(client).unwrap(), role);
@@ -217,14 +231,14 @@ fn issue(
     kind: Kind,
     name: &str,
     dns: &[String],
-) -> (Vec<CertificateDer<'static>>, PrivateKey) {
-    let key = PrivateKey::generate().unwrap();
+    key: &PrivateKey,
+) -> Vec<CertificateDer<'static>> {
     let who = Principal::new("example.com", site, kind, name.parse().unwrap()).unwrap();
     let (csr, life) = (key.csr_der().unwrap(), Duration::from_secs(3600));
     let issued = authority
         .issue(&csr, &who, dns, life, SystemTime::now(), random_serial().unwrap())
         .unwrap();
-    (issued.chain_der.into_iter().map(CertificateDer::from).collect(), key)
+    issued.chain_der.into_iter().map(CertificateDer::from).collect()
 }
 
 /// An agent that says what a test wants.
@@ -293,6 +307,47 @@ async fn a_live_agent_keeps_its_place_however_slow_the_store_is() {
     assert_eq!(refused, Reason::Conflict);
     assert_eq!(stage.memory.conflicts.load(Ordering::Relaxed), 1);
     assert!(first.connection.close_reason().is_none());
+    let (agent, conflict) = stage.roster.conflicts().remove(0);
+    assert_eq!((agent.name.as_str(), conflict.tries), ("pump-7", 1));
+    assert_ne!(conflict.serving, conflict.rival, "both addresses are known");
+}
+
+#[tokio::test]
+async fn of_two_machines_the_other_serves_only_after_the_first_is_gone_and_the_first_not_at_once_again() {
+    let stage = Stage::set(0);
+    let mut first = stage.serving(1, Role::Agent).await;
+    let mut copy = stage.agent(2, Role::Agent).await;
+    tokio::select! {
+        refused = copy.refused() => assert_eq!(refused, Reason::Conflict),
+        refused = first.refused() => panic!("the first one is refused: {refused}"),
+    }
+    first.connection.close(0_u32.into(), b"gone");
+    let mut changes = stage.roster.watch();
+    while !stage.roster.online().is_empty() {
+        timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
+    }
+    let second_copy = stage.serving(2, Role::Agent).await;
+    assert_eq!(stage.memory.switches.load(Ordering::Relaxed), 1);
+    second_copy.connection.close(0_u32.into(), b"gone");
+    let mut back = stage.agent(1, Role::Agent).await;
+    assert_eq!(back.refused().await, Reason::Conflict, "a switch a minute");
+}
+
+#[tokio::test]
+async fn a_machine_that_was_enrolled_anew_takes_the_place_of_the_old_key_at_once() {
+    let stage = Stage::set(0);
+    let mut first = stage.serving(1, Role::Agent).await;
+    let mut copy = stage.agent(2, Role::Agent).await;
+    tokio::select! {
+        refused = copy.refused() => assert_eq!(refused, Reason::Conflict),
+        refused = first.refused() => panic!("the first one is refused: {refused}"),
+    }
+    stage.memory.store.add_permits(1);
+    let mut chosen = stage.agent_with(&PrivateKey::generate().unwrap(), 2, Role::Agent).await;
+    chosen.say(Body::Offer(Offer::default())).await;
+    assert!(matches!(chosen.hear().await, Some(Body::OfferAnswer(_))));
+    assert_eq!(first.closed().await, Some(Reason::Revoked));
+    assert!(stage.roster.conflicts().is_empty(), "settled");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
 
 use super::Registry;
-use crate::link::{AgentKey, Answer, Registrar};
+use crate::link::{AgentKey, Answer, Conflict, Registrar};
 use crate::store::{AgentId, EndpointRow, Mode, Names, Store, StoreError};
 
 /// Life of a host certificate; the agent renews it at a third of it.
@@ -64,12 +64,20 @@ impl Registrar for Registry {
         })
     }
 
-    fn conflict(&self, agent: &AgentKey, client: IpAddr) {
-        let mut record = about(agent, client, "identity.conflict");
-        record.decision = Some("deny".into());
-        record.reason = Some(Reason::Conflict.name().into());
-        // The newcomer is refused either way; a failure to log it is in the gateway's log.
-        let _unlogged = self.trail.event(&record);
+    fn conflict(&self, agent: &AgentKey, conflict: &Conflict) {
+        self.trail.meters().identity_conflicts.inc();
+        if conflict.to_be_told {
+            let mut record = of_two_machines(agent, conflict, "identity.conflict");
+            record.decision = Some("deny".into());
+            record.reason = Some(Reason::Conflict.name().into());
+            // The newcomer is refused either way; a failure to log it is in the gateway's log.
+            let _unlogged = self.trail.event(&record);
+        }
+    }
+
+    fn machine_changed(&self, agent: &AgentKey, conflict: &Conflict) {
+        // The link is what it is; a failure to log it is in the gateway's log.
+        let _unlogged = self.trail.event(&of_two_machines(agent, conflict, "identity.switch"));
     }
 
     fn welcome(&self, version: u32) -> Welcome {
@@ -205,6 +213,19 @@ fn about(agent: &AgentKey, client: IpAddr, event: &'static str) -> Record {
     record.site = Some(agent.site.to_string());
     record.agent = Some(agent.name.to_string());
     record.client_ip = Some(client.to_string());
+    record
+}
+
+/// An event of two machines with one identity; `client_ip` is the newcomer's.
+fn of_two_machines(agent: &AgentKey, conflict: &Conflict, event: &'static str) -> Record {
+    let newcomer = match event {
+        "identity.switch" => conflict.serving,
+        _ => conflict.rival,
+    };
+    let mut record = about(agent, newcomer.ip(), event);
+    record.fact("serving", conflict.serving.to_string());
+    record.fact("other", conflict.rival.to_string());
+    record.fact("tries", conflict.tries);
     record
 }
 

@@ -194,3 +194,28 @@ fn a_welcome_that_requires_the_unknown_is_refused_by_name() {
     };
     assert!(text.contains("teleportation"), "{text}");
 }
+
+#[test]
+fn another_machine_with_its_identity_makes_it_wait_long_at_every_stage() {
+    for host_key in [None, Some("ssh-ed25519 AAAA".to_owned())] {
+        let introduction = Introduction {
+            host_key,
+            ..Introduction::default()
+        };
+        let mut state = LinkState::new(introduction, 1);
+        let mut now = Duration::ZERO;
+        for _ in 0..3 {
+            assert_eq!(state.handle_time(now), [Command::Dial]);
+            state.handle(now, Event::Connected);
+            state.handle(now, frame(Body::Welcome(welcome())));
+            let refused = Refused::new(Reason::Conflict, "enrol anew");
+            let commands = state.handle(now, frame(Body::Refused(refused.clone())));
+            let close = Command::Close(Reason::Conflict, "enrol anew".into());
+            assert_eq!(commands, [Command::TurnedAway(refused), close]);
+            let next = state.deadline().unwrap();
+            assert!(next >= now + 5 * SECOND, "{next:?} after {now:?}");
+            now = next;
+        }
+        assert!(now >= 35 * SECOND, "{now:?}");
+    }
+}

@@ -49,6 +49,17 @@ impl Live for FakeGateway {
         }]
     }
 
+    fn conflicts(&self) -> Vec<IdentityConflict> {
+        vec![IdentityConflict {
+            agent: AgentId::new("plant-7", "pump-7"),
+            serving: SocketAddr::from(([192, 0, 2, 7], 5555)),
+            other: SocketAddr::from(([192, 0, 2, 8], 6666)),
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(6),
+            last: SystemTime::UNIX_EPOCH + Duration::from_secs(7),
+            tries: 3,
+        }]
+    }
+
     fn sessions(&self) -> Vec<LiveSession> {
         vec![LiveSession {
             session: SessionId::from_bytes(SESSION),
