@@ -51,6 +51,8 @@ pub struct GatewayHome {
     pub metrics: u16,
     /// What join strings name; the one port unless changed before [`Self::write`].
     pub announce: String,
+    /// The address the one port is on; 127.0.0.1 unless changed before [`Self::write`].
+    pub listen: Ipv4Addr,
 }
 
 impl GatewayHome {
@@ -63,6 +65,7 @@ impl GatewayHome {
             port,
             metrics: free_port(),
             announce: format!("127.0.0.1:{port}"),
+            listen: Ipv4Addr::LOCALHOST,
         };
         home.write();
         home
@@ -78,11 +81,12 @@ impl GatewayHome {
     /// Writes both files anew.
     pub fn write(&self) {
         let (dir, port, metrics, announce) = (self.dir.display(), self.port, self.metrics, &self.announce);
+        let listen = self.listen;
         write(&self.dir.join("access.yaml"), ACCESS);
         write(
             &self.config(),
             &format!(
-                "version: 1\ndomain: {DOMAIN}\nlisten: \"127.0.0.1:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\n"
+                "version: 1\ndomain: {DOMAIN}\nlisten: \"{listen}:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\n"
             ),
         );
     }
