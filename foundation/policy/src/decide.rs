@@ -1,45 +1,29 @@
 //! The decision: which rules are in scope, what each says, and how their voices add up.
 //!
 //! Default deny. A matching deny rule beats every allow; so does one that cannot be evaluated. An allow rule that cannot be
-//! evaluated does not match. Rules are found by site; within a site all of them are evaluated, so the cost is linear in the
-//! rules of the site plus those of all sites.
+//! evaluated does not match. Rules that cannot match are not looked at (index.rs), nor are those whose word could change
+//! nothing any more; the rest are evaluated one by one.
 
 use crate::expression::{Engine, Outcome};
 use crate::facts::Facts;
+use crate::index::Index;
 use crate::request::{Allowed, Decision, Denied, DenyReason, Effect, Enforcement, Request, RuleRef, ShadowMatch};
-use crate::rule::{CompiledRule, Sites};
+use crate::rule::CompiledRule;
 use cel_interpreter::common::types::CelString;
-use std::collections::BTreeMap;
 
 /// Compiled rules in file and line order.
 pub(crate) struct RuleSet {
     engine: Engine,
     rules: Vec<CompiledRule>,
-    /// Indices of the rules that name the site, ascending.
-    by_site: BTreeMap<String, Vec<usize>>,
-    /// Indices of the rules of all sites, ascending.
-    everywhere: Vec<usize>,
+    index: Index,
 }
 
 impl RuleSet {
     pub(crate) fn new(engine: Engine, rules: Vec<CompiledRule>) -> Self {
-        let mut by_site: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let mut everywhere = Vec::new();
-        for (index, rule) in rules.iter().enumerate() {
-            match &rule.sites {
-                Sites::All => everywhere.push(index),
-                Sites::These(names) => {
-                    names
-                        .iter()
-                        .for_each(|site| by_site.entry(site.clone()).or_default().push(index));
-                }
-            }
-        }
         Self {
             engine,
+            index: Index::of(rules.iter().map(CompiledRule::guards)),
             rules,
-            by_site,
-            everywhere,
         }
     }
 
@@ -48,55 +32,69 @@ impl RuleSet {
         self.rules.iter().any(|rule| rule.reads_time)
     }
 
+    pub(crate) fn rules(&self) -> &[CompiledRule] {
+        &self.rules
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
     }
 
-    pub(crate) fn decide(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
-        self.decide_at(request, Stage::Final)
+    pub(crate) fn decide(&self, request: &Request) -> Decision {
+        self.hear(request, Stage::Final, Shadow::Skipped).0
     }
 
-    pub(crate) fn decide_at(&self, request: &Request, stage: Stage) -> (Decision, Vec<ShadowMatch>) {
-        let site = request.agent.site.as_str();
-        let at_home = request.caller.site.as_deref().is_none_or(|own| own == site);
-        if !at_home || request.endpoint.site != *site {
-            return (deny(DenyReason::OtherSite, None), Vec::new());
-        }
-        let Some(facts) = Facts::of(request, &self.engine) else {
-            return (deny(DenyReason::EvaluationFailed, None), Vec::new());
+    /// As [`decide`](Self::decide), for a session that is about to be opened.
+    pub(crate) fn decide_opening(&self, request: &Request) -> Decision {
+        self.hear(request, Stage::Opening, Shadow::Skipped).0
+    }
+
+    pub(crate) fn decide_with_shadow(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
+        self.hear(request, Stage::Final, Shadow::Heard)
+    }
+
+    fn hear(&self, request: &Request, stage: Stage, shadow: Shadow) -> (Decision, Vec<ShadowMatch>) {
+        let facts = match self.facts(request) {
+            Ok(facts) => facts,
+            Err(reason) => return (deny(reason, None), Vec::new()),
         };
-        let mut tally = Tally::of(request, stage);
-        for rule in self
-            .in_scope(site)
-            .filter(|rule| rule.is_about(request.endpoint.protocol))
-        {
-            tally.hear(rule, &self.engine, &facts);
+        let mut tally = Tally::of(request, stage, shadow);
+        for number in self.index.candidates(&facts) {
+            if let Some(rule) = self.rules.get(number)
+                && tally.waits_for(rule)
+                && rule.guards().iter().all(|guard| guard.holds(&facts))
+            {
+                tally.hear(number, rule, &self.engine, &facts);
+            }
         }
         tally.verdict()
     }
 
-    /// The rules of this site and of all sites, in order.
-    fn in_scope(&self, site: &str) -> impl Iterator<Item = &CompiledRule> {
-        let mut here = self
-            .by_site
-            .get(site)
-            .map_or(&[][..], Vec::as_slice)
-            .iter()
-            .copied()
-            .peekable();
-        let mut everywhere = self.everywhere.iter().copied().peekable();
-        let indices = std::iter::from_fn(move || match (here.peek(), everywhere.peek()) {
-            (Some(a), Some(b)) if a < b => here.next(),
-            (_, Some(_)) => everywhere.next(),
-            (_, None) => here.next(),
-        });
-        indices.filter_map(|index| self.rules.get(index))
+    /// What rules may look at, or why none is asked.
+    pub(crate) fn facts<'r>(&self, request: &'r Request) -> Result<Facts<'r>, DenyReason> {
+        let site = request.agent.site.as_str();
+        let at_home = request.caller.site.as_deref().is_none_or(|own| own == site);
+        if !at_home || request.endpoint.site != *site {
+            return Err(DenyReason::OtherSite);
+        }
+        Facts::of(request, &self.engine).ok_or(DenyReason::EvaluationFailed)
     }
+}
+
+/// Whether rules with `enforce: false` are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shadow {
+    Heard,
+    Skipped,
 }
 
 /// Whether what is not known yet will be asked about again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+enum Stage {
     /// The session is about to be opened; each act is decided when it is asked for.
     Opening,
     /// Nobody asks again.
@@ -118,13 +116,13 @@ struct Voice<'r> {
 
 struct Tally<'r> {
     stage: Stage,
+    wanted: Shadow,
     voices: Vec<Voice<'r>>,
     shadow: Vec<ShadowMatch>,
-    heard: usize,
 }
 
 impl<'r> Tally<'r> {
-    fn of(request: &Request, stage: Stage) -> Self {
+    fn of(request: &Request, stage: Stage, wanted: Shadow) -> Self {
         let voice = |act: &'static str| Voice {
             act: Some((act, CelString::from(act))),
             ..Voice::default()
@@ -140,18 +138,26 @@ impl<'r> Tally<'r> {
         };
         Self {
             stage,
+            wanted,
             voices,
             shadow: Vec::new(),
-            heard: 0,
         }
     }
 
-    fn hear(&mut self, rule: &'r CompiledRule, engine: &Engine, facts: &Facts<'_>) {
-        self.heard += 1;
+    /// Whether the rule's word could still change the answer.
+    fn waits_for(&self, rule: &CompiledRule) -> bool {
+        if rule.enforce {
+            self.voices.iter().any(|voice| voice.waits_for(rule))
+        } else {
+            self.wanted == Shadow::Heard
+        }
+    }
+
+    fn hear(&mut self, place: usize, rule: &'r CompiledRule, engine: &Engine, facts: &Facts<'_>) {
         let mut same_for_all = None;
         let mut in_shadow = false;
         for voice in &mut self.voices {
-            if voice.act.as_ref().is_some_and(|(act, _)| !rule.names(act)) {
+            if !voice.names(rule) || (rule.enforce && !voice.waits_for(rule)) {
                 continue;
             }
             let act = voice.act.as_ref().map(|(_, value)| value);
@@ -160,7 +166,7 @@ impl<'r> Tally<'r> {
                 _ => *same_for_all.insert(rule.evaluate(engine, facts, act)),
             };
             if rule.enforce {
-                voice.hear(self.heard, rule, outcome, self.stage);
+                voice.hear(place, rule, outcome, self.stage);
             } else {
                 in_shadow |= matches!(
                     (rule.effect, outcome),
@@ -216,6 +222,19 @@ impl<'r> Tally<'r> {
 }
 
 impl<'r> Voice<'r> {
+    fn names(&self, rule: &CompiledRule) -> bool {
+        self.act.as_ref().is_none_or(|(act, _)| rule.names(act))
+    }
+
+    /// Only the first rule that allows and the first that denies count; [`hear`](Self::hear) ignores the others.
+    fn waits_for(&self, rule: &CompiledRule) -> bool {
+        let unheard = match rule.effect {
+            Effect::Allow => self.allowed.is_none(),
+            Effect::Deny => self.denied.is_none(),
+        };
+        unheard && self.names(rule)
+    }
+
     fn hear(&mut self, place: usize, rule: &'r CompiledRule, outcome: Outcome, stage: Stage) {
         let blind = self.act.is_none() && rule.needs_acts;
         let open = stage == Stage::Opening && !blind;
@@ -248,3 +267,6 @@ impl<'r> Voice<'r> {
 fn deny(reason: DenyReason, rule: Option<RuleRef>) -> Decision {
     Decision::Deny(Denied { reason, rule })
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub(crate) struct Engine {
 
 /// A compiled, checked expression.
 pub(crate) struct Expression {
+    /// As written.
+    text: String,
     tree: IdedExpr,
     constants: Vec<Constant>,
     /// Indices into [`crate::table::VARIABLES`].
@@ -117,6 +119,7 @@ impl Engine {
         measure(program.expression()).map_err(|message| vec![Problem::new(0, message)])?;
         let checked = Checker::new(self, text, program.source_info()).run(program.expression())?;
         Ok(Expression {
+            text: text.to_owned(),
             tree: checked.tree,
             constants: checked.constants,
             reads: checked.reads,
@@ -132,21 +135,58 @@ impl Engine {
         };
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(&view);
-        match Value::resolve_val(tree, &context) {
-            Ok(_) => Ok(()),
-            Err(ExecutionError::FunctionError { message, .. }) => Err(message),
-            Err(ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_)) => {
-                Err("division by zero".to_owned())
-            }
-            Err(ExecutionError::Overflow(..)) => Err("the result is out of range".to_owned()),
-            Err(other) => Err(other.to_string()),
-        }
+        Value::resolve_val(tree, &context).map(drop).map_err(reason)
     }
 }
 
 impl Expression {
+    /// The checked tree.
+    pub(crate) fn tree(&self) -> &IdedExpr {
+        &self.tree
+    }
+
+    /// The expression as written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Evaluates on `facts`, with the act bound where the decision is about one.
     pub(crate) fn evaluate(&self, engine: &Engine, facts: &Facts<'_>, act: Option<&CelString<'_>>) -> Outcome {
+        match self.resolve(&self.tree, engine, facts, act) {
+            Ok(true) => Outcome::True,
+            Ok(false) => Outcome::False,
+            Err(Some(ExecutionError::UndeclaredReference(_))) => Outcome::Unknown,
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// Evaluates a part of the tree that is true or false, and says why it failed or what is not known.
+    pub(crate) fn evaluate_part(
+        &self,
+        part: &IdedExpr,
+        engine: &Engine,
+        facts: &Facts<'_>,
+        act: Option<&CelString<'_>>,
+    ) -> (Outcome, Option<String>) {
+        match self.resolve(part, engine, facts, act) {
+            Ok(true) => (Outcome::True, None),
+            Ok(false) => (Outcome::False, None),
+            Err(Some(ExecutionError::UndeclaredReference(name))) => {
+                (Outcome::Unknown, Some(format!("`{name}` is not known here")))
+            }
+            Err(Some(error)) => (Outcome::Failed, Some(reason(error))),
+            Err(None) => (Outcome::Failed, None),
+        }
+    }
+
+    /// `Err(None)` where the evaluator itself failed, or gave what is neither true nor false.
+    fn resolve(
+        &self,
+        tree: &IdedExpr,
+        engine: &Engine,
+        facts: &Facts<'_>,
+        act: Option<&CelString<'_>>,
+    ) -> Result<bool, Option<ExecutionError>> {
         let view = View {
             facts: Some(facts),
             act,
@@ -156,14 +196,23 @@ impl Expression {
         context.set_variable_resolver(&view);
         // A panic inside the evaluator is a failed evaluation of one rule, never the end of the caller's task.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            Value::resolve_val(&self.tree, &context).map(|value| value.downcast_ref::<CelBool>().map(|b| *b.inner()))
+            Value::resolve_val(tree, &context).map(|value| value.downcast_ref::<CelBool>().map(|b| *b.inner()))
         }));
         match result {
-            Ok(Ok(Some(true))) => Outcome::True,
-            Ok(Ok(Some(false))) => Outcome::False,
-            Ok(Err(ExecutionError::UndeclaredReference(_))) => Outcome::Unknown,
-            Ok(Ok(None) | Err(_)) | Err(_) => Outcome::Failed,
+            Ok(Ok(Some(value))) => Ok(value),
+            Ok(Err(error)) => Err(Some(error)),
+            Ok(Ok(None)) | Err(_) => Err(None),
         }
+    }
+}
+
+/// An error of the evaluator in few words.
+fn reason(error: ExecutionError) -> String {
+    match error {
+        ExecutionError::FunctionError { message, .. } => message,
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
+        ExecutionError::Overflow(..) => "the result is out of range".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! error where the unknown value could not change the result.
 
 use crate::expression::{Constant, Engine};
+use crate::guard::{Fact, Owner};
 use crate::request::{MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, Request};
 use cel_interpreter::ExecutionError;
 use cel_interpreter::common::traits::{Container, Indexer, Iterable, Iterator as Cursor, Sizer};
@@ -20,6 +21,7 @@ pub(crate) struct Facts<'r> {
     caller_name: CelString<'r>,
     caller_kind: CelString<'r>,
     caller_groups: CelList<'r>,
+    group_names: &'r [String],
     caller_labels: Labels<'r>,
     caller_site: CelString<'r>,
     agent_name: CelString<'r>,
@@ -28,6 +30,8 @@ pub(crate) struct Facts<'r> {
     endpoint_url: CelString<'r>,
     endpoint_host: CelString<'r>,
     endpoint_port: CelInt,
+    /// As guards compare it.
+    port_text: String,
     endpoint_protocol: CelString<'r>,
     client_ip: CelString<'r>,
     client_port: CelInt,
@@ -60,6 +64,7 @@ impl<'r> Facts<'r> {
             caller_name: caller.name.as_str().into(),
             caller_kind: caller.kind.as_str().into(),
             caller_groups: CelList::from(groups.collect::<Vec<_>>()),
+            group_names: &caller.groups,
             caller_labels: Labels::of(&caller.labels),
             caller_site: caller.site.as_deref().unwrap_or("").into(),
             agent_name: agent.name.as_str().into(),
@@ -68,6 +73,7 @@ impl<'r> Facts<'r> {
             endpoint_url: endpoint.to_string().into(),
             endpoint_host: endpoint.host.as_str().into(),
             endpoint_port: i64::from(endpoint.port).into(),
+            port_text: endpoint.port.to_string(),
             endpoint_protocol: endpoint.protocol.as_str().into(),
             client_ip: conn.client_ip.to_canonical().to_string().into(),
             client_port: i64::from(conn.client_port).into(),
@@ -79,7 +85,46 @@ impl<'r> Facts<'r> {
         })
     }
 
-    fn read<'b>(&'b self, name: &str, act: Option<&'b CelString<'b>>) -> Option<&'b (dyn Val + 'b)> {
+    /// A fact as guards compare it; the same value that expressions read.
+    pub(crate) fn text(&self, fact: Fact) -> &str {
+        match fact {
+            Fact::CallerName => self.caller_name.inner(),
+            Fact::CallerKind => self.caller_kind.inner(),
+            Fact::CallerSite => self.caller_site.inner(),
+            Fact::AgentName => self.agent_name.inner(),
+            Fact::AgentSite => self.agent_site.inner(),
+            Fact::Url => self.endpoint_url.inner(),
+            Fact::Host => self.endpoint_host.inner(),
+            Fact::Port => &self.port_text,
+            Fact::Protocol => self.endpoint_protocol.inner(),
+            Fact::ClientIp => self.client_ip.inner(),
+        }
+    }
+
+    /// The caller's groups.
+    pub(crate) fn groups(&self) -> &'r [String] {
+        self.group_names
+    }
+
+    /// One label, when it is there.
+    pub(crate) fn label(&self, owner: Owner, key: &str) -> Option<&str> {
+        self.labels_of(owner).find(key).map(CelString::inner)
+    }
+
+    /// All labels, by name.
+    pub(crate) fn labels(&self, owner: Owner) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.labels_of(owner).entries.iter();
+        entries.map(|(key, value)| (key.inner(), value.inner()))
+    }
+
+    fn labels_of(&self, owner: Owner) -> &Labels<'r> {
+        match owner {
+            Owner::Caller => &self.caller_labels,
+            Owner::Agent => &self.agent_labels,
+        }
+    }
+
+    pub(crate) fn read<'b>(&'b self, name: &str, act: Option<&'b CelString<'b>>) -> Option<&'b (dyn Val + 'b)> {
         let value: &'b (dyn Val + 'b) = match name {
             "caller.name" => &self.caller_name,
             "caller.kind" => &self.caller_kind,

@@ -1,7 +1,8 @@
 //! From files to a policy that decides: the loader, its budgets and its thread.
 
-use crate::decide::{RuleSet, Stage};
+use crate::decide::RuleSet;
 use crate::document::{AccessDocument, RuleAsWritten, Side};
+use crate::explain::Explanation;
 use crate::expression::Engine;
 use crate::mistake::{self, Mistake, Report, Warning};
 use crate::request::{Decision, Request, ShadowMatch};
@@ -77,19 +78,30 @@ impl AccessPolicy {
     /// Decides one request. Never blocks, never fails: whatever goes wrong is a denial.
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
-        self.rules.decide(request).0
+        self.rules.decide(request)
     }
 
     /// Decides, and names the rules with `enforce: false` that would have matched, for counting and logging.
     #[must_use]
     pub fn decide_with_shadow(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
-        self.rules.decide(request)
+        self.rules.decide_with_shadow(request)
+    }
+
+    /// Decides, with what each rule said and the values it saw. Evaluates every rule of the site: off the request path.
+    #[must_use]
+    pub fn explain(&self, request: &Request) -> Explanation {
+        self.rules.explain(request)
     }
 
     /// Whether a rule reads `time.now`: then live sessions are decided again as time passes.
     #[must_use]
     pub fn reads_time(&self) -> bool {
         self.rules.reads_time()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rule_set(&self) -> &RuleSet {
+        &self.rules
     }
 
     /// How many rules the set has.
@@ -144,20 +156,26 @@ impl LocalRules {
     /// Decides one request, as [`AccessPolicy::decide`].
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
-        self.rules.decide(request).0
+        self.rules.decide(request)
     }
 
     /// Decides whether a session may be opened in which each act is asked about later, by [`LocalRules::decide`]: a rule
     /// that reads what is not known yet does not refuse, and counts as one that may allow.
     #[must_use]
     pub fn decide_opening(&self, request: &Request) -> Decision {
-        self.rules.decide_at(request, Stage::Opening).0
+        self.rules.decide_opening(request)
     }
 
     /// Decides, and names the rules with `enforce: false` that would have matched.
     #[must_use]
     pub fn decide_with_shadow(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
-        self.rules.decide(request)
+        self.rules.decide_with_shadow(request)
+    }
+
+    /// As [`AccessPolicy::explain`].
+    #[must_use]
+    pub fn explain(&self, request: &Request) -> Explanation {
+        self.rules.explain(request)
     }
 
     /// Whether a rule reads `time.now`.

@@ -3,7 +3,8 @@
 //! The facts are the caller of this crate's word. Who is authenticated, which labels the store holds, whether an address is
 //! a real peer's: all that is settled before a [`Request`] exists.
 
-use fairlead_identity::name::EndpointUrl;
+use crate::table::ACTS;
+use fairlead_identity::name::{EndpointUrl, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -123,6 +124,22 @@ pub enum Enforcement {
     Tunnel,
     /// Exactly these acts. The built-in SSH server enforces `shell`, `exec` and `sftp`.
     Acts(&'static [&'static str]),
+}
+
+impl Enforcement {
+    /// One act of a protocol, by name; `None` where the protocol has no such act.
+    #[must_use]
+    pub fn one(protocol: Protocol, act: &str) -> Option<Self> {
+        let acts = Self::acts_of(protocol);
+        let place = acts.iter().position(|known| *known == act)?;
+        acts.get(place..=place).map(Self::Acts)
+    }
+
+    /// The acts of a protocol; none for most.
+    #[must_use]
+    pub fn acts_of(protocol: Protocol) -> &'static [&'static str] {
+        ACTS.iter().find(|(p, _)| *p == protocol).map_or(&[], |(_, acts)| acts)
+    }
 }
 
 /// The answer.

@@ -4,6 +4,7 @@ use crate::document::{Rule, Side};
 use crate::expression::{Engine, Expression, Outcome};
 use crate::facts::Facts;
 use crate::fields::Word;
+use crate::guard::{self, Attribute, Fact, Guard};
 use crate::mistake::{At, Report};
 use crate::request::{Effect, Limits, RuleRef};
 use crate::suggest;
@@ -29,6 +30,8 @@ pub(crate) struct CompiledRule {
     pub(crate) reads_act: bool,
     pub(crate) reads_time: bool,
     expressions: Vec<Expression>,
+    /// All must hold, else the rule is out of scope or false.
+    guards: Vec<Guard>,
 }
 
 /// Where a rule holds.
@@ -66,11 +69,21 @@ impl CompiledRule {
             .filter_map(|index| VARIABLES.get(*index))
             .collect();
         let protocols = protocols(&written, &read, report)?;
+        let sites = sites?;
+        let mut guards: Vec<Guard> = expressions.iter().flat_map(|e| guard::guards(e.tree())).collect();
+        if let Sites::These(names) = &sites {
+            let names = names.iter().cloned().collect();
+            guards.push(Guard::of(Attribute::Is(Fact::AgentSite), names));
+        }
+        if !protocols.is_empty() {
+            let names = protocols.iter().map(|p| p.as_str().to_owned()).collect();
+            guards.push(Guard::of(Attribute::Is(Fact::Protocol), names));
+        }
         let rule = Self {
             effect: written.effect?,
             enforce: written.enforce,
             limits: written.limits,
-            sites: sites?,
+            sites,
             needs_acts: written.actions.is_some() || read.iter().any(|v| v.protocol().is_some()),
             actions: match actions {
                 None => None,
@@ -80,6 +93,7 @@ impl CompiledRule {
             reads_act: read.iter().any(|v| v.is_act()),
             reads_time: read.iter().any(|v| v.is_time()),
             expressions,
+            guards,
             reference: RuleRef {
                 name: written.name?.text,
                 file: file.to_owned(),
@@ -93,6 +107,23 @@ impl CompiledRule {
     /// Whether the rule is about this protocol at all.
     pub(crate) fn is_about(&self, protocol: Protocol) -> bool {
         self.protocols.is_empty() || self.protocols.contains(&protocol)
+    }
+
+    /// Whether the rule holds at this site at all.
+    pub(crate) fn is_at(&self, site: &str) -> bool {
+        match &self.sites {
+            Sites::All => true,
+            Sites::These(names) => names.contains(site),
+        }
+    }
+
+    pub(crate) fn expressions(&self) -> &[Expression] {
+        &self.expressions
+    }
+
+    /// What must hold for the rule to be in scope and true.
+    pub(crate) fn guards(&self) -> &[Guard] {
+        &self.guards
     }
 
     /// Whether the rule is about this act at all.

@@ -5,7 +5,6 @@ use crate::fields::{Fields, Word, name, word, words};
 use crate::mistake::{At, Report};
 use crate::request::{AgentFacts, Caller, CallerKind, Conn, Decision, Effect, Enforcement, Request};
 use crate::suggest;
-use crate::table::ACTS;
 use crate::yaml::{Data, Node};
 use fairlead_identity::name::{EndpointUrl, Protocol};
 use std::collections::BTreeMap;
@@ -103,7 +102,7 @@ pub(crate) fn run(rules: &RuleSet, tests: &[Vec<Test>], reports: &mut [Report<'_
             continue;
         }
         for test in tests {
-            if let Some((message, help)) = failure(test, &rules.decide(&test.request).0) {
+            if let Some((message, help)) = failure(test, &rules.decide(&test.request)) {
                 report.mistake(test.at, format!("test `{}` failed: {message}", test.name), help);
             }
         }
@@ -216,17 +215,15 @@ fn enforcement(node: Option<&Node>, protocol: Protocol, report: &mut Report<'_>)
         return Some(Enforcement::Tunnel);
     };
     let written = word(node, "act", report)?;
-    let acts: &'static [&'static str] = ACTS.iter().find(|(p, _)| *p == protocol).map_or(&[], |(_, acts)| acts);
-    let index = acts.iter().position(|act| *act == written.text);
-    let one = index.and_then(|i| acts.get(i..=i));
+    let one = Enforcement::one(protocol, &written.text);
     if one.is_none() {
         report.mistake(
             node.at,
             format!("{protocol} has no act `{}`", written.text),
-            Some(suggest::help(&written.text, acts)),
+            Some(suggest::help(&written.text, Enforcement::acts_of(protocol))),
         );
     }
-    one.map(Enforcement::Acts)
+    one
 }
 
 fn moment(node: &Node, report: &mut Report<'_>) -> Option<SystemTime> {
