@@ -58,7 +58,7 @@ use link::{Acceptor, ResetKey, Roster};
 use live::LiveGateway;
 use policy_set::PolicySet;
 use registry::Registry;
-use session::{Ceilings, Sessions, Table};
+use session::{Ceilings, Reviewer, Sessions, Table, WouldCut};
 use store::{SqliteStore, StoreHandle};
 
 /// Life of the gateway's own certificates; made anew at every start.
@@ -123,7 +123,8 @@ impl Gateway {
         let store = SqliteStore::open(&init::state_file(&config.state_dir))?;
         let reset_key = ResetKey::load_or_create(&config.state_dir.join("quic_reset_key"))?;
         let metrics = Arc::new(Metrics::new());
-        let trail = Trail::new(Arc::clone(&audit), Meters::new(&metrics));
+        let meters = Meters::new(&metrics);
+        let trail = Trail::new(Arc::clone(&audit), meters.clone());
         let gate = Arc::new(Gate::new(policy, trail.clone()));
         let roster = Roster::new(config.limits.links);
         let table = Table::new(ceilings(&config));
@@ -155,14 +156,23 @@ impl Gateway {
             announce: announced(&config, address.port()),
         });
         let (faces_stop, links_stop) = (CancellationToken::new(), CancellationToken::new());
+        let reviewer = Reviewer::new(
+            Arc::clone(&gate),
+            Arc::clone(&table),
+            registry.clone(),
+            Arc::clone(&clock),
+            house.clone(),
+            meters,
+        );
+        house.spawn_critical("review", reviewer.clone().run());
         let live = Arc::new(LiveGateway {
             gate: Arc::clone(&gate),
             policy_set,
             reloading: Arc::default(),
             roster: Arc::clone(&roster),
             table: Arc::clone(&table),
+            reviewer,
             metrics,
-            store: store.clone(),
             house: house.clone(),
             stopping: faces_stop.clone(),
         });
@@ -191,6 +201,7 @@ impl Gateway {
         let sessions = Sessions::new(Arc::clone(&roster), Arc::clone(&table), trail);
         let door = Door::new(
             Arc::clone(&gate),
+            registry.clone(),
             registry.clone(),
             sessions,
             Arc::clone(&clock),
@@ -246,6 +257,15 @@ impl Gateway {
     /// The mistakes, in words with places.
     pub async fn reload_policy(&self) -> Result<PolicyInForce, PolicyRefused> {
         self.live.reload_policy().await
+    }
+
+    /// Which live sessions a policy would cut if it were in force now, and by what each would lose its answer. Nothing is
+    /// cut.
+    ///
+    /// # Errors
+    /// In words, when the store does not answer or the gateway is stopping.
+    pub async fn would_cut(&self, policy: &Arc<AccessPolicy>) -> Result<Vec<WouldCut>, String> {
+        self.live.would_cut(policy).await
     }
 
     /// Waits until the gateway ends by itself, which only a fault of its own makes it do.

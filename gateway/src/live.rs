@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fairlead_policy::AccessPolicy;
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::tasks::TaskGroup;
@@ -9,12 +10,12 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
 
-use crate::access::Gate;
+use crate::access::{CallerId, CallerKind, Gate};
 use crate::admin::{self, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
 use crate::link::{AgentKey, Roster};
 use crate::policy_set::PolicySet;
-use crate::session::Table;
-use crate::store::{AgentId, StoreError, StoreHandle};
+use crate::session::{Changed, Reviewer, Table, WouldCut};
+use crate::store::AgentId;
 
 /// Answers administration from the rooms that hold live state.
 pub(crate) struct LiveGateway {
@@ -24,8 +25,8 @@ pub(crate) struct LiveGateway {
     pub(crate) reloading: Arc<Mutex<()>>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) table: Arc<Table>,
+    pub(crate) reviewer: Reviewer,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store: StoreHandle,
     /// Owner of the worker thread that compiles policy.
     pub(crate) house: TaskGroup,
     /// Cancelled once the gateway takes no new work.
@@ -39,15 +40,24 @@ impl LiveGateway {
     /// The mistakes, in words with places.
     pub(crate) async fn reload_policy(&self) -> Result<PolicyInForce, PolicyRefused> {
         let turn = Arc::clone(&self.reloading).lock_owned().await;
-        let (set, gate) = (self.policy_set.clone(), Arc::clone(&self.gate));
+        let (set, gate, table) = (self.policy_set.clone(), Arc::clone(&self.gate), Arc::clone(&self.table));
         // Ten thousand rules take a while to compile; links and sessions do not wait for it. The turn goes along, since
         // this work goes on when whoever asked for it has gone.
         let reloaded = self.house.blocking("policy", move || {
             let _turn = turn;
-            reload(&set, &gate)
+            let reloaded = reload(&set, &gate);
+            if reloaded.is_ok() {
+                table.note(Changed::Policy);
+            }
+            reloaded
         });
         let reloaded = reloaded.await.unwrap_or_else(|error| Err(vec![error.to_string()]));
         reloaded.map_err(|mistakes| PolicyRefused { mistakes })
+    }
+
+    /// Which live sessions a policy would cut if it were in force now; nothing is cut.
+    pub(crate) async fn would_cut(&self, policy: &Arc<AccessPolicy>) -> Result<Vec<WouldCut>, String> {
+        self.reviewer.would_cut(policy).await
     }
 }
 
@@ -82,7 +92,8 @@ impl Live for LiveGateway {
         let rows = self.table.list().into_iter();
         rows.map(|row| LiveSession {
             session: row.session,
-            caller: row.caller,
+            caller: row.caller.name.to_string(),
+            kind: row.caller.kind.as_str(),
             endpoint: row.endpoint,
             agent: AgentId::new(row.site, row.agent),
             rule: row.rule,
@@ -127,17 +138,18 @@ impl Live for LiveGateway {
                     self.roster.disconnect(&agent, Reason::Revoked);
                 }
             }
-            // New sessions see every change at once; live ones end only when their user is shut out.
+            // New sessions see every change at once; live ones are decided again.
             Change::User(name) => {
-                let (store, table, name) = (self.store.clone(), Arc::clone(&self.table), name.clone());
-                self.house.spawn(
-                    "user-changed",
-                    async move { end_if_shut_out(&store, &table, name).await },
-                );
+                if let Ok(name) = name.parse() {
+                    let kind = CallerKind::User;
+                    self.table.note(Changed::Caller(CallerId { kind, name }));
+                }
             }
             Change::Agent(id) => {
                 if let Some(agent) = key(id) {
                     self.roster.look_again(&agent);
+                    let AgentKey { site, name } = agent;
+                    self.table.note(Changed::Agent { site, name });
                 }
             }
         }
@@ -145,21 +157,6 @@ impl Live for LiveGateway {
 
     fn audit(&self, record: &Record) -> Result<(), NotAudited> {
         self.gate.trail().event(record).map_err(|_| NotAudited)
-    }
-}
-
-/// Ends a user's sessions when the store no longer lets them in.
-async fn end_if_shut_out(store: &StoreHandle, table: &Table, name: String) {
-    let found: Result<_, StoreError> = store
-        .run({
-            let name = name.clone();
-            move |store| store.user(&name)
-        })
-        .await;
-    match found {
-        Ok(Some(user)) if !user.disabled => {}
-        Ok(_) => table.end_of_user(&name, Reason::Revoked),
-        Err(error) => tracing::error!(%error, "a user that was changed could not be looked up"),
     }
 }
 

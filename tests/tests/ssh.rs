@@ -30,5 +30,7 @@ mod logins;
 mod outages;
 #[path = "ssh/programs.rs"]
 mod programs;
+#[path = "ssh/reviews.rs"]
+mod reviews;
 #[path = "ssh/transfers.rs"]
 mod transfers;

@@ -65,6 +65,7 @@ impl Live for Quiet {
         vec![LiveSession {
             session: SESSION.parse().unwrap(),
             caller: "alice".into(),
+            kind: "user",
             endpoint: "ssh://pump-7.plant-7.internal".into(),
             agent: AgentId::new("plant-7", "pump-7"),
             rule: "field-ssh".into(),

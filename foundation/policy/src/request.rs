@@ -54,7 +54,7 @@ pub struct Caller {
 }
 
 /// The kinds of callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CallerKind {
     /// A person.
     User,

@@ -7,6 +7,38 @@ use fairlead_policy as policy;
 
 pub use policy::CallerKind;
 
+/// Which caller: a user and a workload of one name are two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerId {
+    /// User or workload.
+    pub kind: CallerKind,
+    /// The name an administrator gave.
+    pub name: Label,
+}
+
+/// Prints `user alice`.
+impl std::fmt::Display for CallerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+/// What a caller proved. Whether it still lets them in is asked of the store, for every session and for as long as one
+/// lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Credential {
+    /// An SSH key that was registered for them, by its fingerprint as OpenSSH prints it.
+    Key {
+        /// The fingerprint.
+        fingerprint: String,
+    },
+    /// A certificate of this gateway's authority; good while the key under it is known for the caller and has not expired.
+    Certificate {
+        /// The fingerprint of the key under the certificate.
+        fingerprint: String,
+    },
+}
+
 /// An authenticated caller. Groups, labels and site come from the gateway's store, never from a certificate.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -20,11 +52,21 @@ pub struct Caller {
     pub labels: BTreeMap<String, String>,
     /// The site the caller belongs to and never leaves; `None` for callers of the gateway's owner.
     pub site: Option<Label>,
+    /// What they proved.
+    pub by: Credential,
     /// Registered SSH public keys, OpenSSH lines; carried to `builtin:ssh` so that it can check who logs in.
     pub ssh_keys: Vec<String>,
 }
 
 impl Caller {
+    /// Which caller.
+    pub fn id(&self) -> CallerId {
+        CallerId {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
+    }
+
     /// The caller as the policy sees it.
     pub(super) fn facts(&self) -> policy::Caller {
         policy::Caller {

@@ -12,7 +12,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::caller::Caller;
-use super::permit::{Denial, Permit};
+use super::permit::{Denial, Given, Lost, Permit};
 use super::trail::Trail;
 
 /// Acts that `builtin:ssh` can tell apart and enforce.
@@ -33,6 +33,18 @@ pub struct AccessRequest {
     pub client: SocketAddr,
     /// The moment of asking.
     pub now: SystemTime,
+    /// How many changes of policy, callers and agents had been noted when the facts of this request were begun to be
+    /// read. A session that enters at a higher count is decided again at once: nothing changes in between unseen.
+    pub as_of: u64,
+}
+
+/// What the store says of a live session at this moment.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// The caller; `None` when what they proved no longer lets them in.
+    pub caller: Option<Arc<Caller>>,
+    /// The endpoint; `None` when the agent no longer owns it.
+    pub target: Option<Target>,
 }
 
 /// An endpoint and the agent that owns it, online or not.
@@ -71,6 +83,36 @@ impl Gate {
         self.policy.store(Arc::new(policy));
     }
 
+    /// Refuses somebody who was shut out since they logged in, with its audit line.
+    pub fn shut_out(&self, request: &AccessRequest) -> Denial {
+        let denied = Denied {
+            reason: DenyReason::NoRule,
+            rule: None,
+        };
+        // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
+        let _unlogged = self
+            .trail
+            .refuse(request, &denied, Reason::Revoked.name(), &self.policy_digest());
+        Denial {
+            session: request.session,
+            told: Reason::Revoked,
+        }
+    }
+
+    /// Whether a rule in force reads the time: then an answer can be lost without any change.
+    pub fn reads_time(&self) -> bool {
+        self.policy.load().reads_time()
+    }
+
+    /// Decides a live session again.
+    ///
+    /// # Errors
+    /// What it lost its answer by: the caller shut out, the endpoint gone, the policy saying no, or fewer acts than it
+    /// was given. Limits stay those of the permit.
+    pub fn decide_again(&self, given: &Given, present: &Present, now: SystemTime) -> Result<(), Lost> {
+        decide_again_by(&self.policy.load(), given, present, now)
+    }
+
     /// The digest of the policy in force.
     pub fn policy_digest(&self) -> String {
         self.policy.load().digest()
@@ -91,7 +133,13 @@ impl Gate {
     pub fn decide(&self, request: &AccessRequest) -> Result<Permit, Denial> {
         let policy = self.policy.load();
         let verdict = match &request.target {
-            Some(target) => match policy.decide(&question(request, target)) {
+            Some(target) => match policy.decide(&question(
+                &request.caller,
+                target,
+                request.client,
+                request.now,
+                request.now,
+            )) {
                 Decision::Allow(allowed) => Ok((target.clone(), allowed)),
                 Decision::Deny(denied) => Err(denied),
             },
@@ -123,6 +171,33 @@ impl Gate {
     }
 }
 
+/// As [`Gate::decide_again`], by a policy that need not be in force.
+///
+/// # Errors
+/// As [`Gate::decide_again`].
+pub fn decide_again_by(policy: &AccessPolicy, given: &Given, present: &Present, now: SystemTime) -> Result<(), Lost> {
+    let lost = |reason, why, rule| {
+        let policy = policy.digest();
+        Err(Lost {
+            reason,
+            why,
+            rule,
+            policy,
+        })
+    };
+    let Some(caller) = &present.caller else {
+        return lost(Reason::Revoked, "shut-out", None);
+    };
+    let Some(target) = &present.target else {
+        return lost(Reason::PolicyChanged, "unknown-endpoint", None);
+    };
+    match policy.decide(&question(caller, target, given.client, given.started, now)) {
+        Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => Ok(()),
+        Decision::Allow(allowed) => lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
+        Decision::Deny(denied) => lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
+    }
+}
+
 /// The detailed reason for the audit; the caller hears `denied`.
 fn reason_of(denied: &Denied, request: &AccessRequest) -> &'static str {
     if request.target.is_none() {
@@ -131,9 +206,15 @@ fn reason_of(denied: &Denied, request: &AccessRequest) -> &'static str {
     denied.reason.as_str()
 }
 
-fn question(request: &AccessRequest, target: &Target) -> policy::Request {
+fn question(
+    caller: &Caller,
+    target: &Target,
+    client: SocketAddr,
+    started: SystemTime,
+    now: SystemTime,
+) -> policy::Request {
     policy::Request {
-        caller: request.caller.facts(),
+        caller: caller.facts(),
         agent: policy::AgentFacts {
             name: target.agent.to_string(),
             site: target.site.to_string(),
@@ -141,11 +222,11 @@ fn question(request: &AccessRequest, target: &Target) -> policy::Request {
         },
         endpoint: target.endpoint.clone(),
         conn: policy::Conn {
-            client_ip: request.client.ip(),
-            client_port: request.client.port(),
-            started: request.now,
+            client_ip: client.ip(),
+            client_port: client.port(),
+            started,
         },
-        now: request.now,
+        now,
         enforce: if target.builtin {
             Enforcement::Acts(BUILTIN_SSH_ACTS)
         } else {

@@ -13,6 +13,7 @@ pub struct Meters {
     pub(super) bytes: Family<DirectionLabel, Counter>,
     /// Links turned away because another machine with the same key serves.
     pub identity_conflicts: Counter,
+    reviewed: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,7 +49,17 @@ impl Meters {
                 "Links turned away because another machine has the same agent's key",
                 meters.identity_conflicts.clone(),
             );
+            registry.register(
+                "fairlead_session_reviews",
+                "Live sessions that were decided again",
+                meters.reviewed.clone(),
+            );
         });
         meters
+    }
+
+    /// Counts live sessions that were decided again.
+    pub fn count_reviewed(&self, sessions: usize) {
+        self.reviewed.inc_by(u64::try_from(sessions).unwrap_or(u64::MAX));
     }
 }

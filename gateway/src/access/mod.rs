@@ -12,8 +12,8 @@ mod permit;
 pub(crate) mod testing;
 mod trail;
 
-pub use caller::{Caller, CallerKind};
-pub use gate::{AccessRequest, Gate, Target};
+pub use caller::{Caller, CallerId, CallerKind, Credential};
+pub use gate::{AccessRequest, Gate, Present, Target, decide_again_by};
 pub use meters::Meters;
-pub use permit::{Denial, Permit};
+pub use permit::{Denial, Given, Lost, Permit};
 pub use trail::{AuditUnavailable, Trail};

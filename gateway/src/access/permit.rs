@@ -1,7 +1,7 @@
 //! The two outcomes of a decision.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fairlead_identity::name::EndpointUrl;
@@ -18,20 +18,64 @@ use super::gate::{AccessRequest, Target};
 /// INVARIANT: an audit line `session.permit` with this session id was written before the value existed.
 #[derive(Debug)]
 pub struct Permit {
-    session: SessionId,
-    caller: Arc<Caller>,
-    target: Target,
-    client: std::net::SocketAddr,
-    started: SystemTime,
-    acts: BTreeSet<String>,
-    rule: RuleRef,
+    given: Arc<Given>,
     limits: Limits,
-    lapse: Lapse<Reason>,
+    as_of: u64,
+}
+
+/// What a permit was given for and on: enough to ask again. Holding it is no leave to open anything.
+#[derive(Debug)]
+pub struct Given {
+    /// The session the permit is for; the same id at both ends.
+    pub session: SessionId,
+    /// Who may use it, as they stood when it was given.
+    pub caller: Arc<Caller>,
+    /// The endpoint and the agent that owns it, as they stood.
+    pub target: Target,
+    /// The address the caller came from.
+    pub client: std::net::SocketAddr,
+    /// When the caller asked.
+    pub started: SystemTime,
+    /// The acts that were given.
+    pub acts: BTreeSet<String>,
+    /// The rule that allowed it.
+    pub rule: RuleRef,
+    /// Ends everything done under the permit, with the reason the caller is told. The first reason wins.
+    pub lapse: Lapse<Reason>,
+    lost: OnceLock<Lost>,
+}
+
+/// Why a live session lost its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// For the caller and both audits: `revoked` when the caller is shut out, else `policy-changed`.
+    pub reason: Reason,
+    /// What the gate would say to somebody who asks now, as in `session.refuse`.
+    pub why: &'static str,
+    /// The rule behind it, where there is one.
+    pub rule: Option<RuleRef>,
+    /// The digest of the policy that decided.
+    pub policy: String,
+}
+
+impl Given {
+    /// Cuts the session for a decision. The first cut stands, with what was decided then.
+    pub fn cut(&self, lost: Lost) {
+        let reason = lost.reason;
+        // Before the lapse: whoever it wakes reads this.
+        let _earlier_stands = self.lost.set(lost);
+        self.lapse.cancel(reason);
+    }
+
+    /// The decision that cut it, if one did.
+    pub fn lost(&self) -> Option<&Lost> {
+        self.lost.get().filter(|lost| self.lapse.reason() == Some(lost.reason))
+    }
 }
 
 impl Permit {
     pub(super) fn new(request: &AccessRequest, target: Target, allowed: fairlead_policy::Allowed) -> Self {
-        Self {
+        let given = Given {
             session: request.session,
             caller: Arc::clone(&request.caller),
             target,
@@ -39,49 +83,64 @@ impl Permit {
             started: request.now,
             acts: allowed.acts,
             rule: allowed.rule,
-            limits: allowed.limits,
             lapse: Lapse::new(),
+            lost: OnceLock::new(),
+        };
+        Self {
+            given: Arc::new(given),
+            limits: allowed.limits,
+            as_of: request.as_of,
         }
+    }
+
+    /// What it was given for, to ask again.
+    pub fn given(&self) -> &Arc<Given> {
+        &self.given
+    }
+
+    /// The count of changes at which the facts of the decision were read, see [`AccessRequest::as_of`].
+    pub fn as_of(&self) -> u64 {
+        self.as_of
     }
 
     /// The session this permit is for; the same id at both ends.
     pub fn session(&self) -> SessionId {
-        self.session
+        self.given.session
     }
 
     /// Who may use it.
     pub fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+        &self.given.caller
     }
 
     /// The endpoint and the agent that owns it.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.given.target
     }
 
     /// The endpoint's canonical URL.
     pub fn endpoint(&self) -> &EndpointUrl {
-        &self.target.endpoint
+        &self.given.target.endpoint
     }
 
     /// The address the caller came from.
     pub fn client(&self) -> std::net::SocketAddr {
-        self.client
+        self.given.client
     }
 
     /// When the caller asked.
     pub fn started(&self) -> SystemTime {
-        self.started
+        self.given.started
     }
 
     /// The acts that the agent may let happen (`builtin:ssh`); empty for a tunnel, whose acts nobody here can see.
     pub fn acts(&self) -> &BTreeSet<String> {
-        &self.acts
+        &self.given.acts
     }
 
     /// The rule that allowed it.
     pub fn rule(&self) -> &RuleRef {
-        &self.rule
+        &self.given.rule
     }
 
     /// How long, how idle and how many at a time.
@@ -91,7 +150,7 @@ impl Permit {
 
     /// Ends everything done under this permit, with the reason the caller is told. The first reason wins.
     pub fn lapse(&self) -> &Lapse<Reason> {
-        &self.lapse
+        &self.given.lapse
     }
 }
 

@@ -10,7 +10,7 @@ use fairlead_runtime::audit::AuditLog;
 use fairlead_wire::id::SessionId;
 use serde_json::Value;
 
-use super::{AccessRequest, Caller, CallerKind, Gate, Meters, Permit, Target, Trail};
+use super::{AccessRequest, Caller, CallerKind, Credential, Gate, Meters, Permit, Target, Trail};
 
 const POLICY: &str = "version: 1
 rules:
@@ -18,7 +18,7 @@ rules:
 ";
 
 pub(crate) struct OpenGate {
-    gate: Gate,
+    gate: Arc<Gate>,
     audit: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl OpenGate {
             text: POLICY.into(),
         };
         let (policy, _) = AccessPolicy::compile(&[source]).unwrap();
-        let gate = Gate::new(policy, Trail::new(log, Meters::default()));
+        let gate = Arc::new(Gate::new(policy, Trail::new(log, Meters::default())));
         Self { gate, audit, _dir: dir }
     }
 
@@ -41,14 +41,26 @@ impl OpenGate {
         self.gate.trail().clone()
     }
 
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     /// A permit for ssh://pump-7.plant-7.internal.
     pub(crate) fn permit(&self) -> Permit {
+        self.permit_as_of(0)
+    }
+
+    /// As [`Self::permit`], decided on facts of an earlier time.
+    pub(crate) fn permit_as_of(&self, as_of: u64) -> Permit {
         let caller = Caller {
             name: "alice".parse().unwrap(),
             kind: CallerKind::User,
             groups: Vec::new(),
             labels: BTreeMap::new(),
             site: None,
+            by: Credential::Key {
+                fingerprint: "SHA256:alice".into(),
+            },
             ssh_keys: Vec::new(),
         };
         let target = Target {
@@ -65,6 +77,7 @@ impl OpenGate {
             target: Some(target),
             client: ([192, 0, 2, 1], 4711).into(),
             now: SystemTime::now(),
+            as_of,
         };
         self.gate.decide(&request).unwrap()
     }

@@ -116,6 +116,11 @@ impl Trail {
         if !detail.is_empty() {
             record.fact("detail", detail);
         }
+        if let Some(lost) = permit.given().lost() {
+            record.rule = lost.rule.as_ref().map(rule_name);
+            record.policy = Some(lost.policy.clone());
+            record.fact("decided", lost.why);
+        }
         if let Ok(lasted) = permit.started().elapsed() {
             record.fact("duration_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
         }

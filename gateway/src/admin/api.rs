@@ -286,6 +286,8 @@ pub struct Session {
     pub id: String,
     /// The caller.
     pub caller: String,
+    /// `user` or `workload`.
+    pub kind: String,
     /// The endpoint's URL.
     pub endpoint: String,
     /// The agent that serves it.

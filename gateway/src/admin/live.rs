@@ -90,6 +90,8 @@ pub struct LiveSession {
     pub session: SessionId,
     /// The caller's name.
     pub caller: String,
+    /// `user` or `workload`.
+    pub kind: &'static str,
     /// The endpoint's URL.
     pub endpoint: String,
     /// The agent that serves it.

@@ -57,6 +57,7 @@ fn shown(session: LiveSession) -> api::Session {
     api::Session {
         id: session.session.to_string(),
         caller: session.caller,
+        kind: session.kind.to_owned(),
         endpoint: session.endpoint,
         agent: session.agent.name,
         site: session.agent.site,

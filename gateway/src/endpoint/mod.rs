@@ -16,7 +16,7 @@ use std::sync::Arc;
 use fairlead_identity::name::Label;
 use fairlead_protocol::first_bytes::FirstBytes;
 
-use crate::access::Caller;
+use crate::access::{Caller, CallerId, Credential};
 use crate::admission::Slot;
 
 pub use accept::{Listener, serve};
@@ -63,10 +63,10 @@ pub trait Face: Send + Sync + 'static {
 
 /// Who callers are, by the store. Every answer is of this moment: a user disabled a second ago is unknown.
 pub trait Callers: Send + Sync + 'static {
-    /// The user that a certificate of our authority names, if the store still knows them.
-    fn certified<'a>(&'a self, name: &'a Label) -> Answer<'a, Option<Caller>>;
-    /// Whether this SSH key is registered for the user or is a login key of theirs, which only certificates make good.
+    /// Whether this SSH key is registered for a caller of that name, or is a login key of theirs, which only certificates
+    /// make good.
     fn knows_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, bool>;
-    /// The user `name`, if this SSH key (its `SHA256:` fingerprint) is registered for them.
-    fn by_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, Option<Caller>>;
+    /// The caller as the store knows them, if what they proved lets them in: they are not shut out, and the key behind it
+    /// is known and has not expired.
+    fn present<'a>(&'a self, who: &'a CallerId, by: &'a Credential) -> Answer<'a, Option<Caller>>;
 }

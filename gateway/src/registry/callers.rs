@@ -1,35 +1,27 @@
 //! Who callers are, and what endpoints their names mean.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
 use fairlead_identity::name::{EndpointUrl, Label};
 
 use super::Registry;
-use crate::access::{Caller, CallerKind, Target};
+use crate::access::{Caller, CallerId, CallerKind, Credential, Given, Present, Target};
 use crate::endpoint::{Answer, Callers, Directory};
-use crate::store::{Candidate, KeyKind, Mode, StoreError, UserKeyRow, UserRow};
+use crate::session::Facts;
+use crate::store::{Candidate, KeyKind, Mode, Store, StoreError, UserKeyRow};
 
 impl Callers for Registry {
-    fn certified<'a>(&'a self, name: &'a Label) -> Answer<'a, Option<Caller>> {
-        Box::pin(async move {
-            let name = name.to_string();
-            let found = self.store.run(move |store| {
-                let Some(user) = store.user(&name)?.filter(|user| !user.disabled) else {
-                    return Ok(None);
-                };
-                let keys = store.user_keys(&name)?;
-                Ok(Some((user, keys)))
-            });
-            self.caller(found.await)
-        })
-    }
-
     fn knows_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, bool> {
         Box::pin(async move {
             let (name, fingerprint, now) = (name.to_string(), fingerprint.to_owned(), self.unix_now());
             let known = self.store.run(move |store| {
                 let enabled = store.user(&name)?.is_some_and(|user| !user.disabled);
                 let keys = if enabled { store.user_keys(&name)? } else { Vec::new() };
-                let live = |key: &UserKeyRow| key.expires.is_none_or(|expires| expires > now);
-                Ok(keys.iter().any(|key| key.fingerprint == fingerprint && live(key)))
+                Ok(keys
+                    .iter()
+                    .any(|key| key.fingerprint == fingerprint && is_live(key, now)))
             });
             let known: Result<bool, StoreError> = known.await;
             known.unwrap_or_else(|error| {
@@ -39,44 +31,97 @@ impl Callers for Registry {
         })
     }
 
-    fn by_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, Option<Caller>> {
+    fn present<'a>(&'a self, who: &'a CallerId, by: &'a Credential) -> Answer<'a, Option<Caller>> {
         Box::pin(async move {
-            let (name, fingerprint, now) = (name.to_string(), fingerprint.to_owned(), self.unix_now());
-            let found = self.store.run(move |store| {
-                let Some(user) = store.user_key_matches(&name, &fingerprint, now)? else {
-                    return Ok(None);
-                };
-                let keys = store.user_keys(&name)?;
-                Ok(Some((user, keys)))
-            });
-            self.caller(found.await)
+            let (who, by, now) = (who.clone(), by.clone(), self.unix_now());
+            let found: Result<_, StoreError> = self.store.run(move |store| caller(store, &who, &by, now)).await;
+            found.unwrap_or_else(|error| {
+                tracing::error!(%error, "a caller could not be looked up");
+                None
+            })
         })
     }
 }
 
-impl Registry {
-    fn caller(&self, found: Result<Option<(UserRow, Vec<UserKeyRow>)>, StoreError>) -> Option<Caller> {
-        let (user, keys) = match found {
-            Ok(found) => found?,
-            Err(error) => {
-                tracing::error!(%error, "a user could not be looked up");
-                return None;
-            }
-        };
-        let now = self.unix_now();
-        let live = keys
-            .into_iter()
-            .filter(|key| key.kind == KeyKind::Registered && key.expires.is_none_or(|expires| expires > now));
-        Some(Caller {
-            name: user.name.parse().ok()?,
-            kind: CallerKind::User,
-            groups: user.groups.into_iter().collect(),
-            labels: user.labels,
-            // A site that is no label would lift the border, so such a row is nobody.
-            site: user.site.map(|site| site.parse::<Label>()).transpose().ok()?,
-            ssh_keys: live.map(|key| key.public_key).collect(),
+/// Looks each caller and each endpoint of the batch up once, in one turn of the store.
+impl Facts for Registry {
+    fn present<'a>(&'a self, given: &'a [Arc<Given>]) -> Answer<'a, Result<Vec<Present>, String>> {
+        Box::pin(async move {
+            let (given, now) = (given.to_vec(), self.unix_now());
+            let found: Result<_, StoreError> = self.store.run(move |store| look_up(store, &given, now)).await;
+            found.map_err(|error| error.to_string())
         })
     }
+}
+
+fn look_up(store: &mut dyn Store, given: &[Arc<Given>], now: i64) -> Result<Vec<Present>, StoreError> {
+    let (mut callers, mut targets) = (BTreeMap::new(), BTreeMap::new());
+    let mut present = Vec::with_capacity(given.len());
+    for given in given {
+        let (who, by) = (given.caller.id(), given.caller.by.clone());
+        let caller = match callers.entry((who, by)) {
+            Entry::Occupied(known) => Option::clone(known.get()),
+            Entry::Vacant(unknown) => {
+                let (who, by) = unknown.key();
+                let found = caller(store, who, by, now)?.map(Arc::new);
+                unknown.insert(found).clone()
+            }
+        };
+        let was = &given.target;
+        let target = match targets.entry((was.endpoint.to_string(), was.agent.clone())) {
+            Entry::Occupied(known) => Option::clone(known.get()),
+            Entry::Vacant(unknown) => unknown.insert(same_target(store, was)?).clone(),
+        };
+        present.push(Present { caller, target });
+    }
+    Ok(present)
+}
+
+/// The endpoint, if the agent that serves it still owns it.
+fn same_target(store: &mut dyn Store, was: &Target) -> Result<Option<Target>, StoreError> {
+    let EndpointUrl { host, site, port, .. } = &was.endpoint;
+    let owners = store.endpoint_owner(site.as_str(), host.as_str(), *port)?;
+    let mut found = owners.into_iter().filter_map(|owner| target(owner, host, site, *port));
+    Ok(found.find(|is| is.agent == was.agent && is.endpoint == was.endpoint))
+}
+
+/// The caller, if what they proved still lets them in.
+fn caller(store: &mut dyn Store, who: &CallerId, by: &Credential, now: i64) -> Result<Option<Caller>, StoreError> {
+    let name = who.name.as_str();
+    let user = match who.kind {
+        CallerKind::User => store.user(name)?.filter(|user| !user.disabled),
+        CallerKind::Workload | CallerKind::Unidentified => None,
+    };
+    let Some(user) = user else { return Ok(None) };
+    let keys: Vec<UserKeyRow> = store
+        .user_keys(name)?
+        .into_iter()
+        .filter(|key| is_live(key, now))
+        .collect();
+    let good = match by {
+        Credential::Key { fingerprint } => keys
+            .iter()
+            .any(|key| key.kind == KeyKind::Registered && key.fingerprint == *fingerprint),
+        Credential::Certificate { fingerprint } => keys.iter().any(|key| key.fingerprint == *fingerprint),
+    };
+    // A site that is no label would lift the border, so such a row is nobody.
+    let Ok(site) = user.site.map(|site| site.parse::<Label>()).transpose() else {
+        return Ok(None);
+    };
+    let registered = keys.into_iter().filter(|key| key.kind == KeyKind::Registered);
+    Ok(good.then(|| Caller {
+        name: who.name.clone(),
+        kind: who.kind,
+        groups: user.groups.into_iter().collect(),
+        labels: user.labels,
+        site,
+        by: by.clone(),
+        ssh_keys: registered.map(|key| key.public_key).collect(),
+    }))
+}
+
+fn is_live(key: &UserKeyRow, now: i64) -> bool {
+    key.expires.is_none_or(|expires| expires > now)
 }
 
 impl Directory for Registry {

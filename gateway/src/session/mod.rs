@@ -1,9 +1,14 @@
-//! Live sessions: from a permit to a stream, through to the line in the audit that ends it.
+//! Live sessions: from a permit to a stream, through to the line in the audit that ends it; decided again whenever what
+//! they were permitted on may have changed.
 
+mod changes;
 mod open;
+mod review;
 mod table;
 
+pub use changes::Changed;
 pub use open::{Carried, Session, Sessions};
+pub use review::{Answer, Facts, Reviewer, WouldCut};
 pub use table::{Ceilings, SessionRow, Table};
 
 #[cfg(test)]

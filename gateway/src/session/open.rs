@@ -55,6 +55,11 @@ impl Sessions {
         Self { roster, table, trail }
     }
 
+    /// How many changes were noted so far, for [`crate::access::AccessRequest::as_of`].
+    pub fn changes_noted(&self) -> u64 {
+        self.table.changes_noted()
+    }
+
     /// Asks the agent to open the endpoint.
     ///
     /// # Errors

@@ -1,18 +1,17 @@
 //! The live sessions: counted, listed, ended by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use fairlead_identity::name::{EndpointUrl, Protocol};
-use fairlead_policy::RuleRef;
+use fairlead_identity::name::Protocol;
 use fairlead_runtime::relay::Counters;
-use fairlead_runtime::stop::Lapse;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
-use crate::access::{CallerKind, Permit};
+use super::changes::{Changed, Changes};
+use crate::access::{Caller, CallerId, CallerKind, Given, Permit};
 
 /// How many sessions there may be.
 #[derive(Clone, Copy, Debug)]
@@ -31,27 +30,22 @@ pub struct Table {
     rows: Mutex<Rows>,
     ceilings: Ceilings,
     count: watch::Sender<usize>,
+    changes: Changes,
 }
 
 #[derive(Debug, Default)]
 struct Rows {
     live: BTreeMap<SessionId, Row>,
+    /// The same sessions by caller, for the limits of callers.
+    of_caller: BTreeMap<CallerId, BTreeSet<SessionId>>,
     /// Why no session is taken any longer. Beside the rows: who waits for an emptied table must not miss a late one.
     closed: Option<Reason>,
 }
 
 #[derive(Debug)]
 struct Row {
-    caller: String,
-    kind: CallerKind,
-    endpoint: EndpointUrl,
-    agent: String,
-    site: String,
-    rule: RuleRef,
-    client_ip: String,
-    started: SystemTime,
+    given: Arc<Given>,
     counters: Arc<Counters>,
-    lapse: Lapse<Reason>,
 }
 
 /// A live session, for lists.
@@ -60,7 +54,7 @@ pub struct SessionRow {
     /// The session's id, the same at both ends.
     pub session: SessionId,
     /// Who.
-    pub caller: String,
+    pub caller: CallerId,
     /// The endpoint's URL.
     pub endpoint: String,
     /// The endpoint's protocol.
@@ -95,6 +89,7 @@ impl Table {
             rows: Mutex::default(),
             ceilings,
             count: watch::Sender::new(0),
+            changes: Changes::default(),
         })
     }
 
@@ -115,42 +110,25 @@ impl Table {
             CallerKind::User => self.ceilings.per_user,
             _ => self.ceilings.per_workload,
         };
-        let of_rule = permit
-            .limits()
-            .sessions_per_caller
-            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let name = caller.name.to_string();
-        let rule = permit.rule().clone();
         let mut rows = self.rows();
         if let Some(reason) = rows.closed {
             return Err(reason);
         }
-        let rows = &mut rows.live;
-        let held = rows
-            .values()
-            .filter(|row| row.caller == name && row.kind == caller.kind)
-            .count();
-        let held_by_rule = rows
-            .values()
-            .filter(|row| row.caller == name && row.kind == caller.kind && row.rule == rule)
-            .count();
-        if rows.len() >= self.ceilings.total || held >= of_caller || held_by_rule >= of_rule {
+        let total = rows.live.len();
+        if total >= self.ceilings.total || rows.held(caller) >= of_caller || rows.is_full_by_rule(permit) {
             return Err(Reason::Limit);
         }
         let row = Row {
-            caller: name,
-            kind: caller.kind,
-            endpoint: permit.endpoint().clone(),
-            agent: permit.target().agent.to_string(),
-            site: permit.target().site.to_string(),
-            rule,
-            client_ip: permit.client().ip().to_string(),
-            started: permit.started(),
+            given: Arc::clone(permit.given()),
             counters: Arc::clone(counters),
-            lapse: permit.lapse().clone(),
         };
-        rows.insert(permit.session(), row);
-        self.count.send_replace(rows.len());
+        rows.live.insert(permit.session(), row);
+        rows.of_caller.entry(caller.id()).or_default().insert(permit.session());
+        self.count.send_replace(rows.live.len());
+        // After it stands in the table: a change is either seen here, or its review sees the session.
+        if permit.as_of() != self.changes.count() {
+            self.changes.note_session(permit.session());
+        }
         Ok(Place {
             table: Arc::clone(self),
             session: permit.session(),
@@ -164,14 +142,14 @@ impl Table {
             .iter()
             .map(|(session, row)| SessionRow {
                 session: *session,
-                caller: row.caller.clone(),
-                endpoint: row.endpoint.to_string(),
-                protocol: row.endpoint.protocol,
-                agent: row.agent.clone(),
-                site: row.site.clone(),
-                rule: row.rule.name.clone(),
-                client_ip: row.client_ip.clone(),
-                started: row.started,
+                caller: row.given.caller.id(),
+                endpoint: row.given.target.endpoint.to_string(),
+                protocol: row.given.target.endpoint.protocol,
+                agent: row.given.target.agent.to_string(),
+                site: row.given.target.site.to_string(),
+                rule: row.given.rule.name.clone(),
+                client_ip: row.given.client.ip().to_string(),
+                started: row.given.started,
                 bytes_in: row.counters.to_upstream(),
                 bytes_out: row.counters.to_caller(),
             })
@@ -194,35 +172,43 @@ impl Table {
         let Some(row) = rows.live.get(&session) else {
             return false;
         };
-        row.lapse.cancel(reason);
+        row.given.lapse.cancel(reason);
         true
     }
 
     /// Ends every session.
     pub fn end_all(&self, reason: Reason) {
         for row in self.rows().live.values() {
-            row.lapse.cancel(reason);
-        }
-    }
-
-    /// Ends every session of a user.
-    pub fn end_of_user(&self, name: &str, reason: Reason) {
-        let rows = self.rows();
-        for row in rows
-            .live
-            .values()
-            .filter(|row| row.caller == name && row.kind == CallerKind::User)
-        {
-            row.lapse.cancel(reason);
+            row.given.lapse.cancel(reason);
         }
     }
 
     /// Ends every session through an agent.
     pub fn end_through(&self, site: &str, agent: &str, reason: Reason) {
-        let rows = self.rows();
-        for row in rows.live.values().filter(|row| row.site == site && row.agent == agent) {
-            row.lapse.cancel(reason);
+        for given in self.live(|given| given.target.site == site && given.target.agent == agent) {
+            given.lapse.cancel(reason);
         }
+    }
+
+    /// Notes a change of what live sessions were decided by, after it was made; they are decided again.
+    pub fn note(&self, changed: Changed) {
+        self.changes.note(changed);
+    }
+
+    /// How many changes were noted, for [`crate::access::AccessRequest::as_of`].
+    pub fn changes_noted(&self) -> u64 {
+        self.changes.count()
+    }
+
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// What the permits of these live sessions were given for.
+    pub(super) fn live(&self, wanted: impl Fn(&Given) -> bool) -> Vec<Arc<Given>> {
+        let rows = self.rows();
+        let given = rows.live.values().map(|row| &row.given);
+        given.filter(|given| wanted(given)).cloned().collect()
     }
 
     /// Waits until no session lives.
@@ -233,10 +219,37 @@ impl Table {
     }
 }
 
+impl Rows {
+    fn held(&self, caller: &Caller) -> usize {
+        self.of_caller.get(&caller.id()).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether the caller has as many sessions under the permit's rule as it lets them have.
+    fn is_full_by_rule(&self, permit: &Permit) -> bool {
+        let Some(limit) = permit.limits().sessions_per_caller else {
+            return false;
+        };
+        let own = self.of_caller.get(&permit.caller().id()).into_iter().flatten();
+        let rows = own.filter_map(|session| self.live.get(session));
+        let held = rows.filter(|row| row.given.rule == *permit.rule()).count();
+        u32::try_from(held).is_ok_and(|held| held >= limit)
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        let Some(row) = self.live.remove(&session) else { return };
+        let caller = row.given.caller.id();
+        let own = self.of_caller.entry(caller.clone()).or_default();
+        own.remove(&session);
+        if own.is_empty() {
+            self.of_caller.remove(&caller);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut rows = self.table.rows();
-        rows.live.remove(&self.session);
+        rows.remove(self.session);
         self.table.count.send_replace(rows.live.len());
     }
 }

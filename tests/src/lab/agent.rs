@@ -52,6 +52,12 @@ impl<'a> AgentPlan<'a> {
         self
     }
 
+    /// Binds a host to the agent, on which it may offer endpoints.
+    pub fn host(mut self, host: &str) -> Self {
+        self.token.hosts.insert(host.into());
+        self
+    }
+
     /// Enrols the agent, starts it, and waits until callers can reach it and every endpoint was accepted.
     pub async fn start(self) {
         let Self {

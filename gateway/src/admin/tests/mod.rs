@@ -64,6 +64,7 @@ impl Live for FakeGateway {
         vec![LiveSession {
             session: SessionId::from_bytes(SESSION),
             caller: "alice".into(),
+            kind: "user",
             endpoint: "ssh://pump-7.plant-7.internal".into(),
             agent: AgentId::new("plant-7", "pump-7"),
             rule: "field-ssh".into(),

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::Shared;
 use super::bridge::{ChannelSink, ChannelSource};
 use super::connection::{Carrier, ChannelPlace, Connection};
-use super::identify::Proven;
 use crate::access::{Caller, Denial};
 use crate::session::{Carried, Session};
 
@@ -36,7 +35,8 @@ pub(super) struct Forward {
     pub(super) reply: ChannelOpenHandle,
     pub(super) place: ChannelPlace,
     pub(super) handle: Handle,
-    pub(super) proven: Arc<Proven>,
+    /// As they stood at their login.
+    pub(super) caller: Arc<Caller>,
 }
 
 impl Forward {
@@ -49,18 +49,17 @@ impl Forward {
             reply,
             place,
             handle,
-            proven,
+            caller,
         } = self;
         // Not given up when the connection ends meanwhile: whatever was permitted gets its end in the audit.
-        let opened = match shared.identifier.current(&proven).await {
-            Some(caller) => shared.door.enter(&caller, &host, port, connection.client).await,
-            None => Err(shared
-                .door
-                .turn_away(&proven.caller, "an endpoint, after being shut out", connection.client)),
-        };
+        let opened = shared.door.enter(&caller, &host, port, connection.client).await;
         let session = match opened {
             Ok(session) => session,
             Err(denial) => {
+                if denial.told == Reason::Revoked {
+                    part(denial, &handle, connection).await;
+                    return hold(reply, connection).await;
+                }
                 // Where nothing else has gone through this connection, its words are worth more than its life.
                 let say_it = only_purpose || (denial.told == Reason::Denied && !connection.has_served());
                 return refuse(denial, say_it, reply, &handle, connection).await;
@@ -75,6 +74,10 @@ impl Forward {
         connection.note_served();
         let carried = carry(session, &taken.carrier, ChannelSink { write }, connection).await;
         match carried.reason {
+            // Whoever is shut out has lost every channel of the connection; an agent that is, only its own.
+            Some(Reason::Revoked) if shared.door.present(&caller).await.is_none() => {
+                part(carried.denial, &handle, connection).await;
+            }
             Some(reason) if only_purpose && reason != Reason::CallerGone && connection.has_one_channel() => {
                 part(carried.denial, &handle, connection).await;
             }

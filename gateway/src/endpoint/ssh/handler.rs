@@ -9,8 +9,8 @@ use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, Verif
 use russh::{Channel, ChannelId, ChannelOpenFailure};
 
 use super::connection::Connection;
-use super::identify::Proven;
 use super::{Shared, forward};
+use crate::access::Caller;
 use crate::admission::Slot;
 
 /// One SSH connection.
@@ -18,7 +18,7 @@ pub(super) struct Handler {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     slot: Option<Slot>,
-    caller: Option<Arc<Proven>>,
+    caller: Option<Arc<Caller>>,
 }
 
 impl Handler {
@@ -32,9 +32,9 @@ impl Handler {
     }
 
     /// Sets the caller from this authentication alone, so that nothing of an earlier one survives (advisory 11).
-    fn conclude(&mut self, login: &str, proven: Option<Proven>) -> Auth {
+    fn conclude(&mut self, login: &str, proven: Option<Arc<Caller>>) -> Auth {
         self.connection.asked.cancel();
-        self.caller = proven.map(Arc::new);
+        self.caller = proven;
         if self.caller.is_some() {
             Auth::Accept
         } else {
@@ -53,7 +53,7 @@ impl Handler {
             reply,
             place,
             handle: session.handle(),
-            caller: Arc::clone(&caller.caller),
+            caller,
         };
         let (shared, connection) = (Arc::clone(&self.shared), Arc::clone(&self.connection));
         self.shared
@@ -64,10 +64,7 @@ impl Handler {
     /// Records the refusal of a request whose answer has no room for words.
     fn record_refusal(&self, asked: &'static str) {
         if let Some(caller) = &self.caller {
-            let denial = self
-                .shared
-                .door
-                .turn_away(&caller.caller, asked, self.connection.client);
+            let denial = self.shared.door.turn_away(caller, asked, self.connection.client);
             tracing::info!(session = %denial.session, asked, "refused");
         }
     }
@@ -135,7 +132,7 @@ impl russh::server::Handler for Handler {
             reply,
             place,
             handle: session.handle(),
-            proven: caller,
+            caller,
         };
         let (shared, connection) = (Arc::clone(&self.shared), Arc::clone(&self.connection));
         self.shared

@@ -5,27 +5,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fairlead_identity::name::Label;
+use fairlead_identity::principal::Kind;
 use fairlead_identity::ssh;
 use russh::keys::{Certificate, PublicKey};
 
-use crate::access::Caller;
+use crate::access::{Caller, CallerId, CallerKind, Credential};
 use crate::endpoint::Callers;
 
 /// Turns proven keys into callers.
 pub(super) struct Identifier {
     callers: Arc<dyn Callers>,
     user_cas: Vec<PublicKey>,
-}
-
-/// A caller as they stood when they logged in, and by what.
-pub(super) struct Proven {
-    pub(super) caller: Arc<Caller>,
-    by: Credential,
-}
-
-enum Credential {
-    Certificate,
-    Key { fingerprint: String },
 }
 
 impl Identifier {
@@ -42,17 +32,17 @@ impl Identifier {
     }
 
     /// The caller whose registered key this is. The SSH user name must be the caller's name.
-    pub(super) async fn by_key(&self, login: &str, key: &PublicKey, source: IpAddr) -> Option<Proven> {
+    pub(super) async fn by_key(&self, login: &str, key: &PublicKey, source: IpAddr) -> Option<Arc<Caller>> {
         let name: Label = login.parse().ok()?;
         let fingerprint = ssh::fingerprint(key);
-        let Some(caller) = self.callers.by_key(&name, &fingerprint).await else {
-            tracing::debug!(%source, fingerprint, "SSH key is not registered for the user it was offered for");
-            return None;
-        };
-        Some(Proven {
-            caller: Arc::new(caller),
-            by: Credential::Key { fingerprint },
-        })
+        let kind = CallerKind::User;
+        let caller = self
+            .present(CallerId { kind, name }, Credential::Key { fingerprint })
+            .await;
+        if caller.is_none() {
+            tracing::debug!(%source, "SSH key is not registered for the user it was offered for");
+        }
+        caller
     }
 
     /// The caller that the certificate names. russh has checked the signatures and the dates; trusted authority, type,
@@ -62,14 +52,18 @@ impl Identifier {
         login: &str,
         certificate: &Certificate,
         source: IpAddr,
-    ) -> Option<Proven> {
+    ) -> Option<Arc<Caller>> {
         match ssh::verify_user_certificate(certificate, &self.user_cas, login, source, SystemTime::now()) {
             Ok(certified) => {
-                let caller = self.callers.certified(&certified.name).await?;
-                Some(Proven {
-                    caller: Arc::new(caller),
-                    by: Credential::Certificate,
-                })
+                let kind = match certified.principal.kind() {
+                    Kind::User => CallerKind::User,
+                    Kind::Workload => CallerKind::Workload,
+                    Kind::Agent | Kind::Gateway => return None,
+                };
+                let name = certified.name;
+                let fingerprint = ssh::fingerprint(&PublicKey::from(certificate.public_key().clone()));
+                self.present(CallerId { kind, name }, Credential::Certificate { fingerprint })
+                    .await
             }
             Err(error) => {
                 tracing::debug!(%source, %error, "SSH certificate refused");
@@ -78,14 +72,7 @@ impl Identifier {
         }
     }
 
-    /// The caller as the store knows them now; `None` once they are disabled or their key was taken away. A connection
-    /// may live for days after its login.
-    pub(super) async fn current(&self, proven: &Proven) -> Option<Arc<Caller>> {
-        let name = &proven.caller.name;
-        let caller = match &proven.by {
-            Credential::Certificate => self.callers.certified(name).await,
-            Credential::Key { fingerprint } => self.callers.by_key(name, fingerprint).await,
-        };
-        caller.map(Arc::new)
+    async fn present(&self, who: CallerId, by: Credential) -> Option<Arc<Caller>> {
+        self.callers.present(&who, &by).await.map(Arc::new)
     }
 }
