@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -23,13 +23,18 @@ use crate::{
     verify::trust_domain_of,
 };
 
+mod above;
+
+pub use above::Above;
+use above::{der_from_pem, parse_authority};
+
 /// Life of a root certificate.
 pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Life of an issuing certificate.
 pub const ISSUING_LIFE: Duration = Duration::from_secs(2 * 365 * 86_400);
 /// Longest life of an issued certificate; the gateway's own settings are far below.
 pub const MAX_LIFE: Duration = Duration::from_secs(400 * 86_400);
-/// How far before its issue a certificate becomes valid, for clocks that are behind.
+/// How far before its issue a certificate becomes valid, for clocks that are behind; a tenth of its life where that is less.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// Longest signing request read, in bytes of DER.
 pub const MAX_CSR_BYTES: usize = 4096;
@@ -117,11 +122,7 @@ pub struct Issued {
 /// The issuing key with the certificates above it.
 pub struct Authority {
     issuer: Issuer<'static, IssuingKey>,
-    issuing_der: CertificateDer<'static>,
-    root_der: CertificateDer<'static>,
-    trust_domain: String,
-    not_before: SystemTime,
-    not_after: SystemTime,
+    above: Above,
 }
 
 /// Makes a self-signed root for a trust domain, valid for [`ROOT_LIFE`]: its key and its PEM.
@@ -176,68 +177,55 @@ impl Authority {
     /// When the parts do not fit each other. Ages are checked when a certificate is issued.
     pub fn load(issuing_key_pem: &str, issuing_cert_pem: &str, root_cert_pem: &str) -> Result<Self, AuthorityError> {
         let key = PrivateKey::from_pem(issuing_key_pem)?;
-        let issuing_der = der_from_pem(issuing_cert_pem, "issuing")?;
-        let root_der = der_from_pem(root_cert_pem, "root")?;
-        let issuing = parse_authority(&issuing_der, "issuing")?;
-        let root = parse_authority(&root_der, "root")?;
-        if issuing.spki_sha256() != key.spki_sha256() {
+        let above = Above::read(issuing_cert_pem, root_cert_pem)?;
+        if above.spki_sha256() != key.spki_sha256() {
             return Err(AuthorityError::KeyMismatch("issuing"));
         }
-        if !issuing.is_signed_by(&root) || !root.is_signed_by(&root) {
-            return Err(AuthorityError::NotFromRoot);
-        }
-        let trust_domain = match (trust_domain_of(&root), trust_domain_of(&issuing)) {
-            (Some(root), Some(issuing)) if root == issuing => root,
-            _ => return Err(AuthorityError::TrustDomainMismatch),
-        };
-        let (not_before, not_after) = (issuing.not_before(), issuing.not_after());
-        let not_after = not_after.min(root.not_after());
-        let issuer = Issuer::from_ca_cert_der(&issuing_der, IssuingKey(key));
+        let issuer = Issuer::from_ca_cert_der(above.issuing_der(), IssuingKey(key));
         let issuer = issuer.map_err(|_| AuthorityError::NotAnAuthority("issuing"))?;
-        Ok(Self {
-            issuer,
-            issuing_der,
-            root_der,
-            trust_domain,
-            not_before,
-            not_after,
-        })
+        Ok(Self { issuer, above })
+    }
+
+    /// The certificates above what is issued.
+    #[must_use]
+    pub fn above(&self) -> &Above {
+        &self.above
     }
 
     /// The trust domain issued for.
     #[must_use]
     pub fn trust_domain(&self) -> &str {
-        &self.trust_domain
+        self.above.trust_domain()
     }
 
     /// The root certificate.
     #[must_use]
     pub fn root_der(&self) -> &CertificateDer<'static> {
-        &self.root_der
+        self.above.root_der()
     }
 
     /// SHA-256 of the root certificate's DER, which join strings pin.
     #[must_use]
     pub fn root_sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.root_der.as_ref()).into()
+        self.above.root_sha256()
     }
 
     /// The issuing certificate.
     #[must_use]
     pub fn issuing_der(&self) -> &CertificateDer<'static> {
-        &self.issuing_der
+        self.above.issuing_der()
     }
 
     /// The last moment at which this authority can issue.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.above.not_after()
     }
 
     /// Issues a certificate for the key of a signing request.
     ///
     /// `who` is the only identity in it; `dns` are allowed for a gateway only; it is valid from
-    /// [`BACKDATE`] before `now` for `life` after it, but never beyond the issuing certificate.
+    /// [`BACKDATE`] (or a tenth of `life`) before `now` for `life` after it, but never beyond the issuing certificate.
     /// `serial` is 128 random bits ([`random_serial`]); two of them are fixed to keep the number
     /// positive and its length constant.
     ///
@@ -252,28 +240,30 @@ impl Authority {
         now: SystemTime,
         serial: [u8; 16],
     ) -> Result<Issued, IssueError> {
-        if who.trust_domain() != self.trust_domain {
-            return Err(IssueError::WrongTrustDomain(self.trust_domain.clone()));
+        let above = &self.above;
+        if who.trust_domain() != above.trust_domain() {
+            return Err(IssueError::WrongTrustDomain(above.trust_domain().to_owned()));
         }
         if life < Duration::from_secs(1) || life > MAX_LIFE {
             return Err(IssueError::BadLife);
         }
-        if now < self.not_before || now > self.not_after {
+        if now < above.not_before() || now > above.not_after() {
             return Err(IssueError::AuthorityNotValid);
         }
         let key = requested_key(csr_der)?;
         let serial = positive(serial);
         let mut params = leaf_params(who, dns)?;
-        let begin = now.checked_sub(BACKDATE).ok_or(IssueError::BadClock)?;
+        // A long grace before a short life would make a schedule by the whole of it late from the start.
+        let begin = now.checked_sub(BACKDATE.min(life / 10)).ok_or(IssueError::BadClock)?;
         let end = now.checked_add(life).ok_or(IssueError::BadClock)?;
-        params.not_before = calendar(begin.max(self.not_before)).ok_or(IssueError::BadClock)?;
-        params.not_after = calendar(end.min(self.not_after)).ok_or(IssueError::BadClock)?;
+        params.not_before = calendar(begin.max(above.not_before())).ok_or(IssueError::BadClock)?;
+        params.not_after = calendar(end.min(above.not_after())).ok_or(IssueError::BadClock)?;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let signed = params.signed_by(&key, &self.issuer);
         let leaf_der: CertificateDer<'static> = signed.map_err(|_| IssueError::Unsigned)?.into();
         let leaf = Parsed::new(&leaf_der).ok_or(IssueError::Unsigned)?;
         Ok(Issued {
-            chain_der: [&leaf_der, &self.issuing_der, &self.root_der]
+            chain_der: [&leaf_der, above.issuing_der(), above.root_der()]
                 .map(|der| der.to_vec())
                 .into(),
             serial_hex: hex(&serial),
@@ -409,16 +399,6 @@ fn common_name(text: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, text);
     name
-}
-
-fn der_from_pem(pem: &str, which: &'static str) -> Result<CertificateDer<'static>, AuthorityError> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| AuthorityError::NotAnAuthority(which))
-}
-
-fn parse_authority<'a>(der: &'a CertificateDer<'_>, which: &'static str) -> Result<Parsed<'a>, AuthorityError> {
-    Parsed::new(der)
-        .filter(|parsed| parsed.is_ca() && parsed.is_p256())
-        .ok_or(AuthorityError::NotAnAuthority(which))
 }
 
 /// Clears the sign bit and sets the next one: a positive number of always 16 bytes (RFC 5280,

@@ -33,6 +33,10 @@ mod verifier;
 
 use verifier::{GatewayVerifier, LinkClientVerifier, Trust};
 
+/// A moment that had passed when this was written, 1 November 2026, since 1970: no right clock shows an earlier one. A
+/// constant of the source in place of the time of the build, so that two builds of one source are the same.
+pub const KNOWN_PAST: Duration = Duration::from_secs(1_793_491_200);
+
 /// Why TLS settings cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TlsError {
@@ -105,8 +109,8 @@ pub fn gateway_quic_at(
 ///
 /// The gateway must present a chain to one of `roots` whose end-entity certificate names
 /// `spiffe://<trust domain of the roots>/gateway/…` and, as a DNS name, exactly the server name
-/// dialled. Devices may boot in 1970, so no time earlier than the beginning of the own
-/// certificate is believed.
+/// dialled. Devices may boot in 1970: a clock that shows a time before the beginning of the own certificate, or before
+/// [`KNOWN_PAST`], is known to be wrong, and the gateway's certificate then counts as begun.
 ///
 /// # Errors
 /// When chain and key do not belong together or are out of bounds.
@@ -115,12 +119,7 @@ pub fn agent_quic(
     roots: &Roots,
     alpn: &[u8],
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let own = identity.as_ref().and_then(|(chain, _)| chain.first());
-    let begins = own.and_then(Parsed::new).map(|leaf| leaf.not_before());
-    let clock = FlooredClock {
-        floor: begins.unwrap_or(SystemTime::UNIX_EPOCH),
-    };
-    agent_quic_at(identity, roots, alpn, Arc::new(clock))
+    agent_quic_at(identity, roots, alpn, Arc::new(DefaultTimeProvider))
 }
 
 /// [`agent_quic`] with a clock of the caller's.
@@ -166,7 +165,10 @@ fn client(
     alpn: &[u8],
     clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let gateways = GatewayVerifier::new(trust, provider());
+    let own = identity.as_ref().and_then(|(chain, _)| chain.first());
+    let begins = own.and_then(Parsed::new).map(|leaf| leaf.not_before());
+    let known = SystemTime::UNIX_EPOCH + KNOWN_PAST;
+    let gateways = GatewayVerifier::new(trust, begins.map_or(known, |begins| begins.max(known)), provider());
     let builder = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(unsupported)?
@@ -209,17 +211,23 @@ fn unsupported(error: rustls::Error) -> TlsError {
     TlsError::Unsupported(error.to_string())
 }
 
-/// The system's clock, but never before a moment that is known to have passed.
-#[derive(Debug)]
-struct FlooredClock {
-    floor: SystemTime,
+/// The clock of the `_at` settings out of whatever tells the caller the time.
+pub fn clock(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Arc<dyn TimeProvider> {
+    Arc::new(Told(now))
 }
 
-impl TimeProvider for FlooredClock {
+struct Told<F>(F);
+
+impl<F> std::fmt::Debug for Told<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl<F: Fn() -> SystemTime + Send + Sync> TimeProvider for Told<F> {
     fn current_time(&self) -> Option<UnixTime> {
-        let floor = self.floor.duration_since(SystemTime::UNIX_EPOCH);
-        let floor = UnixTime::since_unix_epoch(floor.unwrap_or(Duration::ZERO));
-        Some(DefaultTimeProvider.current_time().unwrap_or(floor).max(floor))
+        let since_epoch = (self.0)().duration_since(SystemTime::UNIX_EPOCH);
+        Some(UnixTime::since_unix_epoch(since_epoch.unwrap_or(Duration::ZERO)))
     }
 }
 

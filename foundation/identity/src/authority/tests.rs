@@ -229,6 +229,12 @@ fn validity_is_backdated_and_ends_with_the_authority() {
     let issued = issue(DAY, now() + HOUR).unwrap();
     assert_eq!(issued.not_before, now() + HOUR - BACKDATE);
     assert_eq!(issued.not_after, now() + HOUR + DAY);
+    let brief = issue(HOUR / 60, now() + HOUR).unwrap();
+    assert_eq!(
+        brief.not_before,
+        now() + HOUR - HOUR / 600,
+        "a short life begins little before it is given"
+    );
     let last = ca.authority.not_after();
     let late = issue(14 * DAY, last - HOUR).unwrap();
     assert_eq!(late.not_after, last);

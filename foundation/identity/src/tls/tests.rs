@@ -316,19 +316,33 @@ fn quic_takes_these_settings() {
 }
 
 #[test]
-fn an_agents_clock_never_runs_before_its_own_certificate() {
-    let floor = now() - HOUR;
-    let seconds = floor.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let read = FlooredClock { floor }.current_time().unwrap();
-    assert!(read >= UnixTime::since_unix_epoch(seconds), "never before the floor");
-    let past = FlooredClock {
-        floor: SystemTime::UNIX_EPOCH + DAY,
+fn a_clock_that_is_known_to_be_behind_is_not_asked_whether_a_gateway_has_begun() {
+    let ca = Ca::new();
+    let (chain, key) = ca.chain(AGENT, &[]);
+    // Made a day after the device was heard last.
+    let later = now() + DAY;
+    let gateway_key = PrivateKey::generate().unwrap();
+    let (csr, who) = (gateway_key.csr_der().unwrap(), GATEWAY.parse().unwrap());
+    let issued = ca
+        .authority
+        .issue(&csr, &who, &[DOMAIN.to_owned()], DAY, later, [1; 16]);
+    let gateway_chain = crate::chain::from_ders(issued.unwrap().chain_der).unwrap();
+    let server = gateway_quic_at(gateway_chain, &gateway_key, &ca.roots(), &[ALPN], clock(move || later)).unwrap();
+    let meets = |shown: SystemTime| {
+        let client = agent_quic_at(Some((chain.clone(), &key)), &ca.roots(), ALPN, clock(move || shown));
+        meet(&client.unwrap(), &server, DOMAIN)
     };
-    let machine = UnixTime::now();
-    assert!(
-        past.current_time().unwrap() >= machine,
-        "but the machine's clock where it is later"
-    );
+    meets(later).unwrap();
+    meets(SystemTime::UNIX_EPOCH).unwrap();
+    meets(now() - DAY).unwrap();
+    use rustls::CertificateError as Cause;
+    // A clock that may be right is believed.
+    assert_eq!(refused_by_client(meets(now() + HOUR)), Cause::NotValidYet.into());
+    assert_eq!(refused_by_client(meets(later + 2 * DAY)), Cause::Expired.into());
+    let enroll = |shown| enroll_quic_at(ca.authority.root_sha256(), ALPN, clock(move || shown)).unwrap();
+    meet(&enroll(SystemTime::UNIX_EPOCH), &server, DOMAIN).unwrap();
+    let refused = refused_by_client(meet(&enroll(now() + HOUR), &server, DOMAIN));
+    assert_eq!(refused, Cause::NotValidYet.into());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::certificate::Parsed;
 use crate::verify::{Roots, RootsError, Usage, VerifyError, authenticate, names_dns};
 
 /// What a client trusts.
@@ -25,12 +26,14 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct GatewayVerifier {
     trust: Trust,
+    /// A moment that is known to have passed.
+    floor: SystemTime,
     provider: Arc<CryptoProvider>,
 }
 
 impl GatewayVerifier {
-    pub(super) fn new(trust: Trust, provider: Arc<CryptoProvider>) -> Self {
-        Self { trust, provider }
+    pub(super) fn new(trust: Trust, floor: SystemTime, provider: Arc<CryptoProvider>) -> Self {
+        Self { trust, floor, provider }
     }
 
     fn verify(&self, chain: &[CertificateDer<'_>], server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
@@ -42,7 +45,7 @@ impl GatewayVerifier {
                 &pinned
             }
         };
-        let at = system_time(now);
+        let at = self.moment(chain, system_time(now));
         authenticate(chain, roots, Usage::Server, roots.trust_domain(), at).map_err(refused)?;
         // An IP address proves nothing here: the domain is what joins the gateway's certificate
         // to the configuration, whatever address it was dialled at.
@@ -50,6 +53,16 @@ impl GatewayVerifier {
             ServerName::DnsName(name) if names_dns(chain, name.as_ref()) => Ok(()),
             _ => Err(CertificateError::NotValidForName.into()),
         }
+    }
+
+    /// The time to verify at. A clock before the floor is wrong and proves nothing; then the certificate's own beginning,
+    /// which our authority signed, is the better witness. A clock that may be right is believed.
+    fn moment(&self, chain: &[CertificateDer<'_>], clock: SystemTime) -> SystemTime {
+        if clock >= self.floor {
+            return clock;
+        }
+        let begins = chain.first().and_then(Parsed::new).map(|leaf| leaf.not_before());
+        begins.unwrap_or(self.floor).max(self.floor)
     }
 }
 

@@ -36,6 +36,9 @@ pub enum RootsError {
     /// No presented certificate has the pinned fingerprint.
     #[error("the gateway did not present the root certificate that the join string pins")]
     NotPresented,
+    /// Announced roots have nothing in common with those that are trusted.
+    #[error("the announced root certificates have none in common with those that are trusted here")]
+    Unrelated,
     /// The presented chain is beyond the bounds of a chain.
     #[error("the presented certificate chain is too long")]
     ChainTooLong,
@@ -115,6 +118,30 @@ impl Roots {
     /// The root certificates in DER, in the order given.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.details.iter().map(|detail| &detail.der)
+    }
+
+    /// SHA-256 of each root certificate's DER, in the order given.
+    #[must_use]
+    pub fn sha256s(&self) -> Vec<[u8; 32]> {
+        self.certificates()
+            .map(|der| Sha256::digest(der.as_ref()).into())
+            .collect()
+    }
+
+    /// The roots that a gateway announces which was verified by these; they take the place of these.
+    ///
+    /// # Errors
+    /// As [`Roots::from_der`]; and when none of them is trusted already, or they are of another trust domain: no gateway
+    /// of ours says that.
+    pub fn succeeded_by(&self, announced: &[CertificateDer<'_>]) -> Result<Self, RootsError> {
+        let next = Self::from_der(announced)?;
+        let present = self.sha256s();
+        let shared = next.sha256s().iter().any(|root| present.contains(root));
+        if shared && next.trust_domain == self.trust_domain {
+            Ok(next)
+        } else {
+            Err(RootsError::Unrelated)
+        }
     }
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {

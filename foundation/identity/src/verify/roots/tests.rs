@@ -64,3 +64,21 @@ fn a_root_is_pinned_by_its_fingerprint_alone() {
     let long: Chain = chain.iter().cycle().take(9).cloned().collect();
     assert_eq!(refused(&long, &digest), RootsError::ChainTooLong);
 }
+
+#[test]
+fn announced_roots_must_have_one_in_common_with_the_trusted_ones() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let root = |ca: &Ca| ca.above()[1].clone();
+    let trusted = old.roots();
+    let both = trusted.succeeded_by(&[root(&new), root(&old)]).unwrap();
+    assert_eq!(both.sha256s(), [new.authority.root_sha256(), old.authority.root_sha256()]);
+    let only_new = both.succeeded_by(&[root(&new)]).unwrap();
+    assert_eq!(only_new.sha256s(), [new.authority.root_sha256()]);
+    let refused = |announced: &[CertificateDer<'_>]| trusted.succeeded_by(announced).map(|_| ()).unwrap_err();
+    assert_eq!(refused(&[root(&new)]), RootsError::Unrelated);
+    assert_eq!(refused(&[]), RootsError::Count(0));
+    let (_, other) = create_root("other.example.com", now()).unwrap();
+    let mixed = Roots::from_pem(&other).unwrap();
+    let mixed: Vec<_> = mixed.certificates().cloned().chain([root(&old)]).collect();
+    assert_eq!(refused(&mixed), RootsError::MixedTrustDomains(2));
+}
