@@ -194,6 +194,8 @@ fn hello() -> Hello {
         boot_id: rand::random::<[u8; 16]>().to_vec(),
         software: concat!("fairlead-agent/", env!("CARGO_PKG_VERSION")).into(),
         reported: enroll::reported(),
+        // Filled in for each link: they change while the agent runs.
+        roots_sha256: Vec::new(),
     }
 }
 

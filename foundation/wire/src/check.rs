@@ -53,6 +53,10 @@ pub const MAX_SSH_KEYS: usize = 64;
 pub const MAX_FEW: usize = 16;
 /// Most certificates in a chain, leaf and root included.
 pub const MAX_CHAIN: usize = 4;
+/// Most root certificates that are trusted at once.
+pub const MAX_ROOTS: usize = 8;
+/// Bytes of a SHA-256 digest.
+pub const DIGEST_BYTES: usize = 32;
 /// Bytes of a join string's secret.
 pub const SECRET_BYTES: usize = 32;
 /// Last moment that a message may name: the end of the year 9999, in milliseconds since 1970.

@@ -15,7 +15,7 @@ pub struct Control {
     /// The message; `None` is a kind that this build does not know, to be skipped.
     ///
     /// Number 11 is kept for Revoke.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15")]
     pub body: Option<Body>,
 }
 
@@ -58,6 +58,12 @@ pub enum Body {
     /// Gateway, answers [`Renew`].
     #[prost(message, tag = "13")]
     Renewed(Renewed),
+    /// Gateway, when its authority has changed.
+    #[prost(message, tag = "14")]
+    Authority(Authority),
+    /// Agent, when it has kept other roots than it had.
+    #[prost(message, tag = "15")]
+    RootsKept(RootsKept),
 }
 
 /// The agent introduces itself. Who it is stands in its certificate, never here. Since 1.
@@ -82,6 +88,9 @@ pub struct Hello {
     /// used in decisions.
     #[prost(btree_map = "string, string", tag = "6")]
     pub reported: BTreeMap<String, String>,
+    /// SHA-256 of each root certificate that the agent trusts; at most 8.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub roots_sha256: Vec<Vec<u8>>,
 }
 
 /// The gateway takes the link. Since 1.
@@ -102,6 +111,30 @@ pub struct Welcome {
     /// The gateway's domain, under which callers name endpoints; at most 253 bytes.
     #[prost(string, tag = "5")]
     pub domain: String,
+    /// The authority behind certificates now; absent from a gateway that does not say.
+    #[prost(message, optional, tag = "6")]
+    pub authority: Option<Authority>,
+}
+
+/// The authority behind the certificates of a deployment. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Authority {
+    /// DER of every root certificate to trust from now on, in place of those before; 1 to 8, each at most 4 KiB. An agent
+    /// takes them only if it trusts one of them already.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub roots: Vec<Vec<u8>>,
+    /// SHA-256 of the issuing certificate (DER) that new certificates come from. An agent whose own came from another
+    /// renews soon, at a moment of its own choice.
+    #[prost(bytes = "vec", tag = "2")]
+    pub issuing_sha256: Vec<u8>,
+}
+
+/// The agent trusts these roots from now on, also after a restart. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct RootsKept {
+    /// SHA-256 of each root certificate; 1 to 8.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub roots_sha256: Vec<Vec<u8>>,
 }
 
 /// Everything the agent offers now; it replaces the offer before. Since 1.

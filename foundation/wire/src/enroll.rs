@@ -60,6 +60,10 @@ pub struct EnrollAnswer {
 }
 
 /// The kinds of [`EnrollAnswer`].
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one answer per connection, and mostly the large one"
+)]
 #[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
 pub enum Body {
     /// A certificate and what is needed to use it.
@@ -100,6 +104,9 @@ pub struct Enrolled {
     /// The site that was given; empty when bound to none. At most 128 bytes.
     #[prost(string, tag = "9")]
     pub site: String,
+    /// DER of every root certificate to trust, the chain's own among them; at most 8. Empty: the chain's own alone.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub roots: Vec<Vec<u8>>,
 }
 
 impl EnrollRequest {
@@ -200,7 +207,8 @@ impl Enrolled {
             check::MAX_ADDRESS_BYTES,
         )?;
         fields.full_text("name", &self.name, check::MAX_NAME_BYTES)?;
-        fields.text("site", &self.site, check::MAX_NAME_BYTES)
+        fields.text("site", &self.site, check::MAX_NAME_BYTES)?;
+        fields.certificates("roots", &self.roots, check::MAX_ROOTS)
     }
 }
 

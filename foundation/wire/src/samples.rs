@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::control::{
-    Body, Control, Drain, Hello, HostCertificate, HostKeyRequest, Mode, Offer, OfferAnswer, OfferedEndpoint, Ping,
-    Pong, RefusedOffer, Renew, Renewed, Welcome,
+    Authority, Body, Control, Drain, Hello, HostCertificate, HostKeyRequest, Mode, Offer, OfferAnswer, OfferedEndpoint,
+    Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
 use crate::open::{Caller, Open, OpenAnswer};
@@ -25,6 +25,7 @@ pub(crate) fn hello() -> Hello {
             ("hostname", "pump-7"),
             ("os", "Debian GNU/Linux 12"),
         ]),
+        roots_sha256: vec![vec![0xA1; 32], vec![0xA2; 32]],
     }
 }
 
@@ -35,6 +36,20 @@ pub(crate) fn welcome() -> Welcome {
         gateway: "gw-1".to_owned(),
         ssh_user_ca: texts(&[KEY]),
         domain: "gw.example.com".to_owned(),
+        authority: Some(authority()),
+    }
+}
+
+pub(crate) fn authority() -> Authority {
+    Authority {
+        roots: vec![vec![0x30, 0x01, 0x0A], vec![0x30, 0x01, 0x0B]],
+        issuing_sha256: (0x80..0xA0).collect(),
+    }
+}
+
+pub(crate) fn roots_kept() -> RootsKept {
+    RootsKept {
+        roots_sha256: vec![vec![0xA1; 32], vec![0xA2; 32]],
     }
 }
 
@@ -153,6 +168,7 @@ pub(crate) fn enrolled() -> Enrolled {
         gateway_addresses: texts(&["gw.example.com:443", "[2001:db8::1]:443"]),
         name: "pump-7".to_owned(),
         site: "plant-7".to_owned(),
+        roots: vec![vec![0x30, 0x01, 0x03], vec![0x30, 0x01, 0x04]],
     }
 }
 
@@ -193,6 +209,8 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("control-refused", Body::Refused(refused()).into()),
         ("control-renew", Body::Renew(renew()).into()),
         ("control-renewed", Body::Renewed(renewed()).into()),
+        ("control-authority", Body::Authority(authority()).into()),
+        ("control-roots-kept", Body::RootsKept(roots_kept()).into()),
     ]
 }
 

@@ -220,6 +220,7 @@ impl Registry {
             gateway_addresses: self.announce.clone(),
             name: subject.name.clone(),
             site: subject.site.clone().unwrap_or_default(),
+            roots: Vec::new(),
         })
     }
 

@@ -87,6 +87,7 @@ impl Registrar for Registry {
             gateway: self.domain.clone(),
             ssh_user_ca: self.ssh_user_cas(),
             domain: self.domain.clone(),
+            authority: None,
         }
     }
 

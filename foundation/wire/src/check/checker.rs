@@ -124,10 +124,21 @@ impl Checker {
     pub(crate) fn chain(&self, chain: &[Vec<u8>]) -> Result<(), CheckError> {
         const FIELD: &str = "certificate_chain";
         self.present(FIELD, !chain.is_empty())?;
-        self.count(FIELD, chain.len(), super::MAX_CHAIN)?;
-        chain
-            .iter()
-            .try_for_each(|certificate| self.bytes(FIELD, certificate, super::MAX_CERTIFICATE_BYTES))
+        self.certificates(FIELD, chain, super::MAX_CHAIN)
+    }
+
+    /// Certificates that may be none, each bounded.
+    pub(crate) fn certificates(&self, field: &'static str, list: &[Vec<u8>], max: usize) -> Result<(), CheckError> {
+        self.count(field, list.len(), max)?;
+        list.iter()
+            .try_for_each(|certificate| self.bytes(field, certificate, super::MAX_CERTIFICATE_BYTES))
+    }
+
+    /// SHA-256 digests that may be none.
+    pub(crate) fn digests(&self, field: &'static str, list: &[Vec<u8>], max: usize) -> Result<(), CheckError> {
+        self.count(field, list.len(), max)?;
+        list.iter()
+            .try_for_each(|digest| self.exactly(field, digest, super::DIGEST_BYTES))
     }
 
     fn length(&self, field: &'static str, bytes: usize, max: usize) -> Result<(), CheckError> {

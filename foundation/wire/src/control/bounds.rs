@@ -1,8 +1,8 @@
 //! The bounds of each control message, and the few conversions their fields need.
 
 use super::{
-    Body, BootId, CheckError, Checker, Control, Hello, HostCertificate, HostKeyRequest, Offer, OfferAnswer,
-    OfferedEndpoint, RefusedOffer, Renew, Renewed, Welcome, check,
+    Authority, Body, BootId, CheckError, Checker, Control, Hello, HostCertificate, HostKeyRequest, Offer, OfferAnswer,
+    OfferedEndpoint, RefusedOffer, Renew, Renewed, RootsKept, Welcome, check,
 };
 use crate::check::Problem;
 use crate::refusal::Reason;
@@ -37,6 +37,8 @@ impl Control {
             Some(Body::Refused(refused)) => refused.check(),
             Some(Body::Renew(renew)) => renew.check(),
             Some(Body::Renewed(renewed)) => renewed.check(),
+            Some(Body::Authority(authority)) => authority.check(),
+            Some(Body::RootsKept(kept)) => kept.check(),
         }
     }
 }
@@ -68,7 +70,8 @@ impl Hello {
         fields.requires(&self.requires)?;
         self.boot_id()?;
         fields.full_text("software", &self.software, check::MAX_SOFTWARE_BYTES)?;
-        fields.reported(&self.reported)
+        fields.reported(&self.reported)?;
+        fields.digests("roots_sha256", &self.roots_sha256, check::MAX_ROOTS)
     }
 }
 
@@ -88,7 +91,33 @@ impl Welcome {
             check::MAX_FEW,
             check::MAX_SSH_KEY_BYTES,
         )?;
-        fields.full_text("domain", &self.domain, check::MAX_DOMAIN_BYTES)
+        fields.full_text("domain", &self.domain, check::MAX_DOMAIN_BYTES)?;
+        self.authority.as_ref().map_or(Ok(()), Authority::check)
+    }
+}
+
+impl Authority {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("Authority");
+        fields.present("roots", !self.roots.is_empty())?;
+        fields.certificates("roots", &self.roots, check::MAX_ROOTS)?;
+        fields.exactly("issuing_sha256", &self.issuing_sha256, check::DIGEST_BYTES)
+    }
+}
+
+impl RootsKept {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("RootsKept");
+        fields.present("roots_sha256", !self.roots_sha256.is_empty())?;
+        fields.digests("roots_sha256", &self.roots_sha256, check::MAX_ROOTS)
     }
 }
 

@@ -34,6 +34,24 @@ fn hello_is_bounded() {
         spoiled(|m| m.reported = samples::map(&[("os", &"x".repeat(257))])),
         "reported"
     );
+    assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 32]; 9]), "roots_sha256");
+    assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 31]]), "roots_sha256");
+}
+
+#[test]
+fn an_authority_and_the_roots_kept_are_bounded() {
+    let spoiled = |spoil: fn(&mut Authority)| field_after(samples::authority(), Authority::check, spoil);
+    assert_eq!(spoiled(|m| m.roots.clear()), "roots");
+    assert_eq!(spoiled(|m| m.roots = vec![vec![0x30]; 9]), "roots");
+    assert_eq!(spoiled(|m| m.roots = vec![vec![]]), "roots");
+    assert_eq!(spoiled(|m| m.roots = vec![vec![0; 4097]]), "roots");
+    assert_eq!(spoiled(|m| m.issuing_sha256.truncate(31)), "issuing_sha256");
+    let welcomed = |spoil: fn(&mut Welcome)| field_after(samples::welcome(), Welcome::check, spoil);
+    assert_eq!(welcomed(|m| m.authority = Some(Authority::default())), "roots");
+    let spoiled = |spoil: fn(&mut RootsKept)| field_after(samples::roots_kept(), RootsKept::check, spoil);
+    assert_eq!(spoiled(|m| m.roots_sha256.clear()), "roots_sha256");
+    assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 33]]), "roots_sha256");
+    assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 32]; 9]), "roots_sha256");
 }
 
 #[test]
@@ -119,6 +137,8 @@ fn the_control_frame_checks_what_is_inside() {
             Body::Refused(m) => m.reason = 0,
             Body::Renew(m) => m.csr_der.clear(),
             Body::Renewed(m) => m.certificate_chain.clear(),
+            Body::Authority(m) => m.roots.clear(),
+            Body::RootsKept(m) => m.roots_sha256.clear(),
             Body::Ping(Ping { nonce }) | Body::Pong(Pong { nonce }) => {
                 *nonce = u64::MAX;
                 assert_eq!(control.check(), Ok(()));

@@ -83,6 +83,8 @@ fn the_answer_is_bounded() {
     );
     assert_eq!(spoiled(|m| m.name.clear()), "name");
     assert_eq!(spoiled(|m| m.site = "x".repeat(129)), "site");
+    assert_eq!(spoiled(|m| m.roots = vec![vec![0x30]; 9]), "roots");
+    assert_eq!(spoiled(|m| m.roots = vec![vec![]]), "roots");
 }
 
 #[test]

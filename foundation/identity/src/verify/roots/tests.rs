@@ -71,7 +71,10 @@ fn announced_roots_must_have_one_in_common_with_the_trusted_ones() {
     let root = |ca: &Ca| ca.above()[1].clone();
     let trusted = old.roots();
     let both = trusted.succeeded_by(&[root(&new), root(&old)]).unwrap();
-    assert_eq!(both.sha256s(), [new.authority.root_sha256(), old.authority.root_sha256()]);
+    assert_eq!(
+        both.sha256s(),
+        [new.authority.root_sha256(), old.authority.root_sha256()]
+    );
     let only_new = both.succeeded_by(&[root(&new)]).unwrap();
     assert_eq!(only_new.sha256s(), [new.authority.root_sha256()]);
     let refused = |announced: &[CertificateDer<'_>]| trusted.succeeded_by(announced).map(|_| ()).unwrap_err();
