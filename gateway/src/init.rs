@@ -19,6 +19,11 @@ pub struct Report {
     pub made: Vec<String>,
 }
 
+/// The command line lacks what a first `init` needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a new gateway needs its DNS name: --domain gw.example.com")]
+pub struct NoDomain;
+
 /// Sets a gateway up.
 ///
 /// # Errors
@@ -26,7 +31,7 @@ pub struct Report {
 pub fn init(config_file: &Path, domain: Option<&str>, now: SystemTime) -> anyhow::Result<Report> {
     let mut made = Vec::new();
     if !config_file.exists() {
-        let domain = domain.context("a new gateway needs its DNS name: --domain gw.example.com")?;
+        let domain = domain.ok_or(NoDomain)?;
         write_templates(config_file, domain, &mut made)?;
     }
     let config = config::load(config_file).map_err(|mistakes| anyhow::anyhow!(join(&mistakes)))?;

@@ -81,7 +81,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Init { domain } => {
             let report = init::init(&arguments.config, domain.as_deref(), SystemTime::now())
-                .map_err(|error| failed(&error, 78))?;
+                .map_err(|error| failed(&error, if error.is::<init::NoDomain>() { 64 } else { 78 }))?;
             announce(&report);
             Ok(())
         }

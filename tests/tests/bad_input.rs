@@ -149,6 +149,15 @@ async fn a_taken_port_is_a_failure_that_names_the_port() {
 }
 
 #[tokio::test]
+async fn a_first_init_asks_for_the_domain() {
+    let dir = throw_away();
+    let mut init = programs::command("fairlead-gateway", ["init", "--config"]);
+    init.arg(dir.path().join("gateway.yaml"));
+    ended_with(&clients::run(init).await, 64, &["--domain gw.example.com"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[tokio::test]
 async fn a_state_directory_that_others_may_enter_is_refused_with_the_command_that_closes_it() {
     let dir = throw_away();
     let gateway = GatewayHome::set_up(&dir.path().join("gateway")).await;

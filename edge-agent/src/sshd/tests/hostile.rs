@@ -165,7 +165,7 @@ async fn more_data_than_the_window_allows_ends_the_connection() {
     let mut raw = Raw::connect().await;
     raw.log_in().await;
     let channel = raw.open_well().await;
-    raw.exec(channel, "sleep 223606.1").await;
+    raw.exec(channel, &format!("sleep {}.1", mark(223_606))).await;
     raw.receive_kind(CHANNEL_SUCCESS).await;
     let flood = packet(CHANNEL_DATA, &[&channel, &vec![0; 32 * 1024].as_slice()]);
     let mut sent = 0;
@@ -175,7 +175,7 @@ async fn more_data_than_the_window_allows_ends_the_connection() {
     assert!(sent < 64 * 1024 * 1024, "it never ends");
     let end = raw.end().await;
     assert!(matches!(end, Ended::Finished | Ended::Failed(_)), "{end:?}");
-    assert!(!is_running("sleep 223606.1"));
+    assert!(!is_running(&format!("sleep {}.1", mark(223_606))));
 }
 
 #[tokio::test]
@@ -183,14 +183,14 @@ async fn a_client_that_says_goodbye_and_stays_is_left() {
     let mut raw = Raw::connect().await;
     raw.log_in().await;
     let channel = raw.open_well().await;
-    raw.exec(channel, "sleep 316227.1").await;
+    raw.exec(channel, &format!("sleep {}.1", mark(316_227))).await;
     raw.receive_kind(CHANNEL_SUCCESS).await;
     raw.send(&packet(DISCONNECT, &[&11u32, &"", &""])).await;
     let start = std::time::Instant::now();
     let end = raw.end().await;
     assert!(matches!(end, Ended::Finished), "{end:?}");
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert!(!is_running("sleep 316227.1"));
+    assert!(!is_running(&format!("sleep {}.1", mark(316_227))));
 }
 
 #[tokio::test]

@@ -60,11 +60,14 @@ async fn a_signal_reaches_the_whole_group_and_its_exit_is_told() {
     let handle = log_in(&device).await;
     let mut channel = handle.channel_open_session().await.unwrap();
     channel
-        .exec(true, "sh -c 'echo ready; sleep 244948.1; echo no'; echo never")
+        .exec(
+            true,
+            format!("sh -c 'echo ready; sleep {}.1; echo no'; echo never", mark(244_948)),
+        )
         .await
         .unwrap();
     listen(&mut channel, "ready").await;
-    eventually("it sleeps", || is_running("sleep 244948.1")).await;
+    eventually("it sleeps", || is_running(&format!("sleep {}.1", mark(244_948)))).await;
     channel.signal(Sig::TERM).await.unwrap();
     let (output, rest) = listen(&mut channel, "").await;
     assert_eq!(output, "");
@@ -74,7 +77,7 @@ async fn a_signal_reaches_the_whole_group_and_its_exit_is_told() {
         rest[1].starts_with("ExitSignal { signal_name: TERM, core_dumped: false"),
         "{rest:?}"
     );
-    assert!(!is_running("sleep 244948.1"));
+    assert!(!is_running(&format!("sleep {}.1", mark(244_948))));
 }
 
 #[tokio::test]
@@ -107,10 +110,10 @@ async fn a_terminals_signal_goes_to_what_is_in_the_foreground() {
     channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
     channel.request_shell(true).await.unwrap();
     channel
-        .data(&b"sleep 264575.1; echo st$((1))ll here\n"[..])
+        .data(format!("sleep {}.1; echo st$((1))ll here\n", mark(264_575)).as_bytes())
         .await
         .unwrap();
-    eventually("it sleeps", || is_running("sleep 264575.1")).await;
+    eventually("it sleeps", || is_running(&format!("sleep {}.1", mark(264_575)))).await;
     channel.signal(Sig::KILL).await.unwrap();
     listen(&mut channel, "st1ll here").await;
     channel.data(&b"exit 4\n"[..]).await.unwrap();
@@ -171,12 +174,15 @@ async fn closing_a_channel_ends_its_program_and_nothing_else() {
     let handle = log_in(&device).await;
     let mut first = handle.channel_open_session().await.unwrap();
     let mut second = handle.channel_open_session().await.unwrap();
-    first.exec(true, "echo ready; sleep 282842.1").await.unwrap();
+    first
+        .exec(true, format!("echo ready; sleep {}.1", mark(282_842)))
+        .await
+        .unwrap();
     second.exec(true, "cat").await.unwrap();
     listen(&mut first, "ready").await;
-    eventually("it sleeps", || is_running("sleep 282842.1")).await;
+    eventually("it sleeps", || is_running(&format!("sleep {}.1", mark(282_842)))).await;
     first.close().await.unwrap();
-    eventually("it is gone", || !is_running("sleep 282842.1")).await;
+    eventually("it is gone", || !is_running(&format!("sleep {}.1", mark(282_842)))).await;
     second.data(&b"alive"[..]).await.unwrap();
     listen(&mut second, "alive").await;
 }

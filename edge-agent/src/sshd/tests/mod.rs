@@ -366,6 +366,11 @@ pub(super) fn noise(length: usize, mut seed: u64) -> Vec<u8> {
     data
 }
 
+/// How long a program sleeps that a test looks for: nobody else's does, not even that of another run of the same test.
+pub(super) fn mark(number: u32) -> String {
+    format!("{number}{:07}", std::process::id())
+}
+
 /// Whether a program runs with this beginning of a command line; not the client that asked for it, to which it is one word.
 pub(super) fn is_running(command: &str) -> bool {
     let mark = command.replace(' ', "\0");

@@ -196,14 +196,14 @@ async fn a_client_that_does_not_read_stops_the_program_and_not_the_memory() {
 async fn a_killed_client_leaves_no_program() {
     let device = Device::start().await;
     // A shell in between, a job that ignores the hang-up, and one that has closed everything.
-    for (terminal, mark) in [("-T", "271828.1"), ("-tt", "271828.2")] {
+    for (terminal, mark) in [("-T", mark(271_828)), ("-tt", mark(271_829))] {
         let command =
-            format!("(trap '' HUP; sleep {mark}1 & sleep {mark}2 </dev/null >/dev/null 2>&1 & wait); sleep {mark}3");
+            format!("(trap '' HUP; sleep {mark}.1 & sleep {mark}.2 </dev/null >/dev/null 2>&1 & wait); sleep {mark}.3");
         let mut ssh = device.ssh(&[terminal, "--", &command]);
         ssh.stdin(Stdio::piped());
         let mut child = ssh.spawn().unwrap();
         eventually("the programs run", || {
-            is_running(&format!("sleep {mark}1")) && is_running(&format!("sleep {mark}2"))
+            is_running(&format!("sleep {mark}.1")) && is_running(&format!("sleep {mark}.2"))
         })
         .await;
         child.kill().await.unwrap();
@@ -226,32 +226,46 @@ async fn jobs_of_a_shell_end_with_its_terminal() {
     let mut stdin = child.stdin.take().unwrap();
     // Job control gives each job a process group of its own.
     stdin
-        .write_all(b"(trap '' HUP; exec sleep 314159.1) &\n(trap '' HUP; exec sleep 314159.2)\n")
+        .write_all(
+            format!(
+                "(trap '' HUP; exec sleep {}.1) &\n(trap '' HUP; exec sleep {}.2)\n",
+                mark(314_159),
+                mark(314_159)
+            )
+            .as_bytes(),
+        )
         .await
         .unwrap();
     eventually("the jobs run", || {
-        is_running("sleep 314159.1") && is_running("sleep 314159.2")
+        is_running(&format!("sleep {}.1", mark(314_159))) && is_running(&format!("sleep {}.2", mark(314_159)))
     })
     .await;
     child.kill().await.unwrap();
     let end = device.end().await;
     assert!(matches!(end, Ended::Finished), "{end:?}");
-    assert!(!is_running("sleep 314159"), "a job is left");
+    assert!(!is_running(&format!("sleep {}", mark(314_159))), "a job is left");
 }
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_ends_with_its_channel() {
     let device = Device::start().await;
     let start = Instant::now();
-    succeed(device.ssh(&["sleep 161803.1 </dev/null >/dev/null 2>&1 & echo started"])).await;
+    succeed(device.ssh(&[&format!(
+        "sleep {}.1 </dev/null >/dev/null 2>&1 & echo started",
+        mark(161_803)
+    )]))
+    .await;
     assert!(start.elapsed() < Duration::from_secs(5), "the client need not wait");
-    eventually("nothing is left", || !is_running("sleep 161803.1")).await;
+    eventually("nothing is left", || !is_running(&format!("sleep {}.1", mark(161_803)))).await;
 }
 
 #[tokio::test]
 async fn a_withdrawn_permission_ends_the_session_with_its_reason() {
     let device = Device::start().await;
-    let mut child = device.ssh(&["echo ready; sleep 577215.1"]).spawn().unwrap();
+    let mut child = device
+        .ssh(&[&format!("echo ready; sleep {}.1", mark(577_215))])
+        .spawn()
+        .unwrap();
     let mut ready = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
     let start = Instant::now();
@@ -264,7 +278,7 @@ async fn a_withdrawn_permission_ends_the_session_with_its_reason() {
         text(&output.stderr)
     );
     assert!(matches!(device.end().await, Ended::Lapsed(_)));
-    assert!(!is_running("sleep 577215.1"));
+    assert!(!is_running(&format!("sleep {}.1", mark(577_215))));
 }
 
 #[tokio::test]
@@ -285,8 +299,8 @@ async fn a_withdrawn_permission_ends_a_session_whose_client_does_not_read() {
 #[tokio::test]
 async fn a_stopping_agent_says_so() {
     let device = Device::start().await;
-    let child = device.ssh(&["sleep 173205.1"]).spawn().unwrap();
-    eventually("the program runs", || is_running("sleep 173205.1")).await;
+    let child = device.ssh(&[&format!("sleep {}.1", mark(173_205))]).spawn().unwrap();
+    eventually("the program runs", || is_running(&format!("sleep {}.1", mark(173_205)))).await;
     device.stop.cancel();
     let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
     assert!(
@@ -294,7 +308,7 @@ async fn a_stopping_agent_says_so() {
         "{}",
         text(&output.stderr)
     );
-    eventually("nothing is left", || !is_running("sleep 173205.1")).await;
+    eventually("nothing is left", || !is_running(&format!("sleep {}.1", mark(173_205)))).await;
 }
 
 #[tokio::test]
