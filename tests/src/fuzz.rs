@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::BytesMut;
 use fairlead_identity::join::{JoinString, PREFIX};
 use fairlead_protocol::first_bytes::{FIRST_BYTES_MAX, FirstBytes, classify};
+use fairlead_wire::call::{CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES};
 use fairlead_wire::control::{Body, Control};
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
@@ -54,6 +55,13 @@ pub fn frame(data: &[u8]) {
     each_way(data, MAX_CONTROL_FRAME, |message: &EnrollAnswer| {
         message.check().is_ok()
     });
+    each_way(data, MAX_PREAUTH_FRAME, |message: &CallRequest| {
+        message.check().is_ok_and(|()| match &message.question {
+            Some(Question::HostKeys(request)) => request.port().is_ok(),
+            _ => true,
+        })
+    });
+    each_way(data, MAX_CONTROL_FRAME, |message: &CallAnswer| message.check().is_ok());
 }
 
 /// Classifies every beginning of the input.

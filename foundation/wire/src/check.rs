@@ -51,6 +51,12 @@ pub const MAX_ACTS: usize = 32;
 pub const MAX_SSH_KEYS: usize = 64;
 /// Most SSH certificate authorities, and most gateway addresses.
 pub const MAX_FEW: usize = 16;
+/// Most endpoints of one report of host keys.
+pub const MAX_REPORT: usize = 32;
+/// Most host keys of one endpoint.
+pub const MAX_HOST_KEYS: usize = 8;
+/// Longest host key line in bytes.
+pub const MAX_HOST_KEY_BYTES: usize = 1024;
 /// Most certificates in a chain, leaf and root included.
 pub const MAX_CHAIN: usize = 4;
 /// Most root certificates that are trusted at once.

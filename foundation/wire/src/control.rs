@@ -15,7 +15,7 @@ pub struct Control {
     /// The message; `None` is a kind that this build does not know, to be skipped.
     ///
     /// Number 11 is kept for Revoke.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16")]
     pub body: Option<Body>,
 }
 
@@ -64,6 +64,9 @@ pub enum Body {
     /// Agent, when it has kept other roots than it had.
     #[prost(message, tag = "15")]
     RootsKept(RootsKept),
+    /// Agent, once its offer is answered, and when a host key of an upstream has changed.
+    #[prost(message, tag = "16")]
+    HostKeyReport(HostKeyReport),
 }
 
 /// The agent introduces itself. Who it is stands in its certificate, never here. Since 1.
@@ -254,6 +257,25 @@ pub struct Renewed {
     /// DER: leaf, issuing CA, root; at most 4, each at most 4 KiB.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub certificate_chain: Vec<Vec<u8>>,
+}
+
+/// Which SSH host keys the servers behind some of the agent's endpoints showed it. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct HostKeyReport {
+    /// At most 32 endpoints; a further message carries further ones.
+    #[prost(message, repeated, tag = "1")]
+    pub endpoints: Vec<EndpointHostKeys>,
+}
+
+/// All host keys of one endpoint of a [`HostKeyReport`], read from the server itself. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct EndpointHostKeys {
+    /// The endpoint's canonical URL, as offered; at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// OpenSSH public key lines of at most 1 KiB, without comments; 1 to 8.
+    #[prost(string, repeated, tag = "2")]
+    pub public_keys: Vec<String>,
 }
 
 mod bounds;

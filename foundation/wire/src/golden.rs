@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use prost::Message;
 
+use crate::call::{CallAnswer, CallRequest};
 use crate::check::CheckError;
 use crate::codec::{FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES, decode, decode_body, encode};
 use crate::control::Control;
@@ -38,6 +39,12 @@ macro_rules! for_every_message {
         );
         for (name, message) in samples::enroll_answers() {
             $check(name, &message, MAX_CONTROL_FRAME, EnrollAnswer::check);
+        }
+        for (name, message) in samples::call_requests() {
+            $check(name, &message, MAX_PREAUTH_FRAME, CallRequest::check);
+        }
+        for (name, message) in samples::call_answers() {
+            $check(name, &message, MAX_CONTROL_FRAME, CallAnswer::check);
         }
     };
 }
@@ -147,6 +154,8 @@ fn golden_holds_no_file_without_a_message() {
     names.extend(samples::controls().iter().map(|(name, _)| *name));
     names.extend(samples::open_answers().iter().map(|(name, _)| *name));
     names.extend(samples::enroll_answers().iter().map(|(name, _)| *name));
+    names.extend(samples::call_requests().iter().map(|(name, _)| *name));
+    names.extend(samples::call_answers().iter().map(|(name, _)| *name));
     for entry in std::fs::read_dir(directory()).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         assert!(

@@ -19,6 +19,7 @@
     )
 )]
 
+pub mod call;
 pub mod check;
 pub mod codec;
 pub mod control;

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::call::{
+    self, CallAnswer, CallRequest, EndpointPage, EndpointsRequest, HostKeys, HostKeysRequest, Question,
+    ReachableEndpoint,
+};
 use crate::control::{
-    Authority, Body, Control, Drain, Hello, HostCertificate, HostKeyRequest, Mode, Offer, OfferAnswer, OfferedEndpoint,
-    Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
+    Authority, Body, Control, Drain, EndpointHostKeys, Hello, HostCertificate, HostKeyReport, HostKeyRequest, Mode,
+    Offer, OfferAnswer, OfferedEndpoint, Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
 use crate::open::{Caller, Open, OpenAnswer};
@@ -172,6 +176,61 @@ pub(crate) fn enrolled() -> Enrolled {
     }
 }
 
+pub(crate) fn host_key_report() -> HostKeyReport {
+    HostKeyReport {
+        endpoints: vec![EndpointHostKeys {
+            url: "ssh://pump-7.plant-7.internal".to_owned(),
+            public_keys: texts(&[KEY]),
+        }],
+    }
+}
+
+/// One request of each kind, named as their golden files.
+pub(crate) fn call_requests() -> Vec<(&'static str, CallRequest)> {
+    let request = |question| CallRequest {
+        version_min: 1,
+        version_max: 1,
+        requires: texts(&["sample-feature"]),
+        question: Some(question),
+    };
+    let site = "plant-7".to_owned();
+    let host = "pump-7.plant-7.internal".to_owned();
+    vec![
+        (
+            "call-request-endpoints",
+            request(Question::Endpoints(EndpointsRequest { site })),
+        ),
+        (
+            "call-request-host-keys",
+            request(Question::HostKeys(HostKeysRequest { host, port: 22 })),
+        ),
+    ]
+}
+
+/// One answer of each kind, named as their golden files.
+pub(crate) fn call_answers() -> Vec<(&'static str, CallAnswer)> {
+    let answer = |body| CallAnswer { body: Some(body) };
+    let endpoint = |url: &str, mode: Mode, online| ReachableEndpoint {
+        url: url.to_owned(),
+        mode: mode.into(),
+        online,
+    };
+    let page = EndpointPage {
+        endpoints: vec![
+            endpoint("ssh://pump-7.plant-7.internal", Mode::Builtin, true),
+            endpoint("tcp://hmi.plant-7.internal:502", Mode::Tunnel, false),
+        ],
+    };
+    let keys = HostKeys {
+        public_keys: texts(&[KEY]),
+    };
+    vec![
+        ("call-answer-endpoints", answer(call::Body::Endpoints(page))),
+        ("call-answer-host-keys", answer(call::Body::HostKeys(keys))),
+        ("call-answer-refused", CallAnswer::refused(refused())),
+    ]
+}
+
 pub(crate) fn refused() -> Refused {
     Refused::new(Reason::NotListed, "add the endpoint to agent.yaml")
 }
@@ -209,6 +268,7 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("control-refused", Body::Refused(refused()).into()),
         ("control-renew", Body::Renew(renew()).into()),
         ("control-renewed", Body::Renewed(renewed()).into()),
+        ("control-host-key-report", Body::HostKeyReport(host_key_report()).into()),
         ("control-authority", Body::Authority(authority()).into()),
         ("control-roots-kept", Body::RootsKept(roots_kept()).into()),
     ]

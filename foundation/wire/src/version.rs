@@ -9,6 +9,9 @@ pub const ALPN_LINK: &[u8] = b"fairlead/1";
 /// ALPN of an enrolment: the client has a join string and no certificate yet.
 pub const ALPN_ENROLL: &[u8] = b"fairlead-enroll/1";
 
+/// ALPN of a caller's conversation: users and workloads with their certificate.
+pub const ALPN_CALL: &[u8] = b"fairlead-call/1";
+
 /// Oldest wire version this build speaks.
 pub const VERSION_MIN: u32 = 1;
 

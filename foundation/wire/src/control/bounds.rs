@@ -1,8 +1,8 @@
 //! The bounds of each control message, and the few conversions their fields need.
 
 use super::{
-    Authority, Body, BootId, CheckError, Checker, Control, Hello, HostCertificate, HostKeyRequest, Offer, OfferAnswer,
-    OfferedEndpoint, RefusedOffer, Renew, Renewed, RootsKept, Welcome, check,
+    Authority, Body, BootId, CheckError, Checker, Control, EndpointHostKeys, Hello, HostCertificate, HostKeyReport,
+    HostKeyRequest, Offer, OfferAnswer, OfferedEndpoint, RefusedOffer, Renew, Renewed, RootsKept, Welcome, check,
 };
 use crate::check::Problem;
 use crate::refusal::Reason;
@@ -37,6 +37,7 @@ impl Control {
             Some(Body::Refused(refused)) => refused.check(),
             Some(Body::Renew(renew)) => renew.check(),
             Some(Body::Renewed(renewed)) => renewed.check(),
+            Some(Body::HostKeyReport(report)) => report.check(),
             Some(Body::Authority(authority)) => authority.check(),
             Some(Body::RootsKept(kept)) => kept.check(),
         }
@@ -249,5 +250,35 @@ impl Renewed {
     /// [`CheckError`] naming the first field out of bounds.
     pub fn check(&self) -> Result<(), CheckError> {
         Checker::of("Renewed").chain(&self.certificate_chain)
+    }
+}
+
+impl HostKeyReport {
+    /// Bounds the list and every endpoint in it.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("HostKeyReport");
+        fields.count("endpoints", self.endpoints.len(), check::MAX_REPORT)?;
+        self.endpoints.iter().try_for_each(EndpointHostKeys::check)
+    }
+}
+
+impl EndpointHostKeys {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("EndpointHostKeys");
+        fields.full_text("url", &self.url, check::MAX_URL_BYTES)?;
+        fields.present("public_keys", !self.public_keys.is_empty())?;
+        fields.texts(
+            "public_keys",
+            &self.public_keys,
+            check::MAX_HOST_KEYS,
+            check::MAX_HOST_KEY_BYTES,
+        )
     }
 }

@@ -139,6 +139,7 @@ fn the_control_frame_checks_what_is_inside() {
             Body::Renewed(m) => m.certificate_chain.clear(),
             Body::Authority(m) => m.roots.clear(),
             Body::RootsKept(m) => m.roots_sha256.clear(),
+            Body::HostKeyReport(m) => m.endpoints[0].url.clear(),
             Body::Ping(Ping { nonce }) | Body::Pong(Pong { nonce }) => {
                 *nonce = u64::MAX;
                 assert_eq!(control.check(), Ok(()));
@@ -162,5 +163,25 @@ fn a_boot_id_reads_as_its_type() {
     assert_eq!(
         samples::hello().boot_id().unwrap().to_string(),
         "10111213-1415-1617-1819-1a1b1c1d1e1f"
+    );
+}
+
+#[test]
+fn a_report_of_host_keys_is_bounded_and_fits_a_frame() {
+    let spoiled = |spoil: fn(&mut HostKeyReport)| field_after(samples::host_key_report(), HostKeyReport::check, spoil);
+    assert_eq!(spoiled(|m| m.endpoints = vec![m.endpoints[0].clone(); 33]), "endpoints");
+    assert_eq!(spoiled(|m| m.endpoints[0].url.clear()), "url");
+    assert_eq!(spoiled(|m| m.endpoints[0].public_keys.clear()), "public_keys");
+    assert_eq!(
+        spoiled(|m| m.endpoints[0].public_keys = vec!["k".to_owned(); 9]),
+        "public_keys"
+    );
+    assert_eq!(
+        spoiled(|m| m.endpoints[0].public_keys = vec!["k".repeat(1025)]),
+        "public_keys"
+    );
+    assert_eq!(
+        spoiled(|m| m.endpoints[0].public_keys = texts(&["ssh-ed25519 A\nssh-ed25519 B"])),
+        "public_keys"
     );
 }

@@ -1,0 +1,291 @@
+//! The caller's conversation: what a user or workload with a certificate asks the gateway, ALPN [`crate::version::ALPN_CALL`].
+//!
+//! One bidirectional stream per request: one [`CallRequest`], then one or more [`CallAnswer`]s until the stream ends. Who
+//! asks stands in the certificate of the connection, never here. Numbers 6 and 7 of [`CallRequest`] are kept for Explain
+//! and Connect.
+
+use crate::check::{self, CheckError, Checker, Problem};
+use crate::control::Mode;
+use crate::refusal::Refused;
+
+/// Most endpoints of one [`EndpointPage`]: a page fits a frame whatever its URLs are.
+pub const MAX_PAGE: usize = 128;
+
+/// One question of a caller. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct CallRequest {
+    /// Oldest wire version the caller speaks, at least 1.
+    #[prost(uint32, tag = "1")]
+    pub version_min: u32,
+    /// Newest wire version the caller speaks, at least `version_min`.
+    #[prost(uint32, tag = "2")]
+    pub version_max: u32,
+    /// Features without which the caller does not want an answer; at most 32 names.
+    #[prost(string, repeated, tag = "3")]
+    pub requires: Vec<String>,
+    /// The question; `None` is one of a newer caller, to be refused as `unsupported`.
+    #[prost(oneof = "Question", tags = "4, 5")]
+    pub question: Option<Question>,
+}
+
+/// The kinds of [`CallRequest`].
+#[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
+pub enum Question {
+    /// Which endpoints the caller may reach; answered by [`EndpointPage`]s.
+    #[prost(message, tag = "4")]
+    Endpoints(EndpointsRequest),
+    /// The SSH host keys of one endpoint; answered by [`HostKeys`].
+    #[prost(message, tag = "5")]
+    HostKeys(HostKeysRequest),
+}
+
+/// Asks for every endpoint that the caller may reach. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct EndpointsRequest {
+    /// Only endpoints of this site; empty for all. At most 128 bytes.
+    #[prost(string, tag = "1")]
+    pub site: String,
+}
+
+/// Asks for the SSH host keys of the endpoint that a host and a port name. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct HostKeysRequest {
+    /// The host as the caller writes it, such as `pump-7.plant-7.internal`; at most 253 bytes.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// The port, 1 to 65535.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+
+/// One answer to a [`CallRequest`]. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct CallAnswer {
+    /// The answer; `None` is one of a newer gateway, and none that this build can use.
+    #[prost(oneof = "Body", tags = "1, 2, 3")]
+    pub body: Option<Body>,
+}
+
+/// The kinds of [`CallAnswer`].
+#[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
+pub enum Body {
+    /// Some of the endpoints; further pages follow until the stream ends.
+    #[prost(message, tag = "1")]
+    Endpoints(EndpointPage),
+    /// The host keys of the endpoint.
+    #[prost(message, tag = "2")]
+    HostKeys(HostKeys),
+    /// No answer, or no further one; the stream ends after this frame.
+    #[prost(message, tag = "3")]
+    Refused(Refused),
+}
+
+/// Endpoints that the caller may reach. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct EndpointPage {
+    /// At most 128; none is a valid page.
+    #[prost(message, repeated, tag = "1")]
+    pub endpoints: Vec<ReachableEndpoint>,
+}
+
+/// One endpoint of an [`EndpointPage`]. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct ReachableEndpoint {
+    /// The endpoint's canonical URL; at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// Who reads the protocol.
+    #[prost(enumeration = "Mode", tag = "2")]
+    pub mode: i32,
+    /// Whether an agent that offers it is linked.
+    #[prost(bool, tag = "3")]
+    pub online: bool,
+}
+
+/// The SSH host keys that the gateway vouches for. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct HostKeys {
+    /// OpenSSH public key lines of at most 2 KiB; at most 16. None where the host presents a certificate instead, or has
+    /// not been asked for its keys yet.
+    #[prost(string, repeated, tag = "1")]
+    pub public_keys: Vec<String>,
+}
+
+impl CallRequest {
+    /// Bounds every field. A question that this build does not know passes, to be refused.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("CallRequest");
+        fields.versions(self.version_min, self.version_max)?;
+        fields.requires(&self.requires)?;
+        match &self.question {
+            None => Ok(()),
+            Some(Question::Endpoints(request)) => request.check(),
+            Some(Question::HostKeys(request)) => request.check(),
+        }
+    }
+}
+
+impl EndpointsRequest {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("EndpointsRequest").text("site", &self.site, check::MAX_NAME_BYTES)
+    }
+}
+
+impl HostKeysRequest {
+    /// The port as a type.
+    ///
+    /// # Errors
+    /// [`CheckError`] when it is 0 or above 65535.
+    pub fn port(&self) -> Result<u16, CheckError> {
+        let port = u16::try_from(self.port).ok().filter(|port| *port != 0);
+        let expected = "1 to 65535";
+        port.ok_or_else(|| Checker::of("HostKeysRequest").error("port", Problem::Value { expected }))
+    }
+
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("HostKeysRequest").full_text("host", &self.host, check::MAX_DOMAIN_BYTES)?;
+        self.port().map(drop)
+    }
+}
+
+impl CallAnswer {
+    /// The answer that there is none.
+    #[must_use]
+    pub const fn refused(refused: Refused) -> Self {
+        Self {
+            body: Some(Body::Refused(refused)),
+        }
+    }
+
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds, or `body` when there is no known answer.
+    pub fn check(&self) -> Result<(), CheckError> {
+        match &self.body {
+            None => Err(Checker::of("CallAnswer").error("body", Problem::Missing)),
+            Some(Body::Endpoints(page)) => page.check(),
+            Some(Body::HostKeys(keys)) => keys.check(),
+            Some(Body::Refused(refused)) => refused.check(),
+        }
+    }
+}
+
+impl EndpointPage {
+    /// Bounds the page and every endpoint on it.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("EndpointPage").count("endpoints", self.endpoints.len(), MAX_PAGE)?;
+        self.endpoints.iter().try_for_each(ReachableEndpoint::check)
+    }
+}
+
+impl ReachableEndpoint {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("ReachableEndpoint").full_text("url", &self.url, check::MAX_URL_BYTES)
+    }
+}
+
+impl HostKeys {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("HostKeys");
+        fields.texts(
+            "public_keys",
+            &self.public_keys,
+            check::MAX_FEW,
+            check::MAX_SSH_KEY_BYTES,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{self, texts};
+
+    #[test]
+    fn requests_are_bounded() {
+        let spoiled = |spoil: fn(&mut CallRequest)| {
+            let mut request = samples::call_requests().remove(1).1;
+            assert_eq!(request.check(), Ok(()));
+            spoil(&mut request);
+            request.check().expect_err("the spoiled message is refused").field
+        };
+        assert_eq!(spoiled(|m| m.version_min = 0), "version_min");
+        assert_eq!(spoiled(|m| m.version_max = 0), "version_max");
+        assert_eq!(spoiled(|m| m.requires = vec!["x".to_owned(); 33]), "requires");
+        fn asks(m: &mut CallRequest, host: &str, port: u32) {
+            let host = host.to_owned();
+            m.question = Some(Question::HostKeys(HostKeysRequest { host, port }));
+        }
+        assert_eq!(spoiled(|m| asks(m, "", 22)), "host");
+        assert_eq!(spoiled(|m| asks(m, &"x".repeat(254), 22)), "host");
+        assert_eq!(spoiled(|m| asks(m, "pump\n7", 22)), "host");
+        assert_eq!(spoiled(|m| asks(m, "pump-7", 0)), "port");
+        assert_eq!(spoiled(|m| asks(m, "pump-7", 65_536)), "port");
+        let site = "x".repeat(129);
+        let request = CallRequest {
+            question: Some(Question::Endpoints(EndpointsRequest { site })),
+            ..samples::call_requests().remove(0).1
+        };
+        assert_eq!(request.check().unwrap_err().field, "site");
+    }
+
+    #[test]
+    fn answers_are_bounded() {
+        let refused = |body: Body| CallAnswer { body: Some(body) }.check().unwrap_err().field;
+        let page = |url: &str, count: usize| {
+            let endpoint = ReachableEndpoint {
+                url: url.to_owned(),
+                ..ReachableEndpoint::default()
+            };
+            Body::Endpoints(EndpointPage {
+                endpoints: vec![endpoint; count],
+            })
+        };
+        assert_eq!(refused(page("ssh://a.b.internal", MAX_PAGE + 1)), "endpoints");
+        assert_eq!(refused(page("", 1)), "url");
+        assert_eq!(refused(page(&"x".repeat(257), 1)), "url");
+        let keys = |public_keys| Body::HostKeys(HostKeys { public_keys });
+        assert_eq!(refused(keys(texts(&["k"; 17]))), "public_keys");
+        assert_eq!(refused(keys(vec!["k".repeat(2049)])), "public_keys");
+        assert_eq!(CallAnswer::default().check().unwrap_err().field, "body");
+    }
+
+    #[test]
+    fn the_largest_page_fits_a_frame() {
+        let endpoint = ReachableEndpoint {
+            url: "x".repeat(check::MAX_URL_BYTES),
+            mode: Mode::Builtin.into(),
+            online: true,
+        };
+        let page = EndpointPage {
+            endpoints: vec![endpoint; MAX_PAGE],
+        };
+        let answer = CallAnswer {
+            body: Some(Body::Endpoints(page)),
+        };
+        assert!(crate::codec::encode(&answer, crate::codec::MAX_CONTROL_FRAME).is_ok());
+    }
+}
