@@ -53,8 +53,10 @@ pub struct Limits {
     pub sessions_per_caller: PerCaller,
     /// Peers that have not proved who they are.
     pub handshakes_in_flight: usize,
-    /// Of those, from one address.
+    /// Of those, from one source: an IPv4 address, or the /64 of an IPv6 address.
     pub handshakes_per_source: usize,
+    /// Failed logins in a row that shut a source out for 30 s; 0 for never.
+    pub login_failures_per_source: u32,
 }
 
 /// Live sessions of one caller, by kind.
@@ -86,6 +88,7 @@ impl Default for Limits {
             sessions_per_caller: PerCaller::default(),
             handshakes_in_flight: 512,
             handshakes_per_source: 32,
+            login_failures_per_source: 5,
         }
     }
 }

@@ -50,7 +50,7 @@ use tokio::time::timeout;
 
 use access::{Gate, Meters, Trail};
 use admin::{Admin, Desk, JoinFacts, PolicyInForce, PolicyRefused};
-use admission::Admission;
+use admission::{Admission, Failures};
 use authority_files::{Authorities, AuthorityFiles};
 use config::Config;
 use endpoint::{Door, Listener, Parts};
@@ -211,6 +211,7 @@ impl Gateway {
             door: Arc::new(door),
             callers: registry.clone(),
             domain: config.domain.clone(),
+            failures: Failures::new(config.limits.login_failures_per_source),
             ssh: ssh_keys(&authorities, &config, clock.now())?,
             tasks: clients.clone(),
         };

@@ -297,6 +297,7 @@ announce: [\"127.0.0.1:0\"]
 state_dir: \"{dir}/gateway/state\"
 access: [\"{dir}/gateway/access.yaml\"]
 admin: {{ socket: \"{dir}/run/admin.sock\" }}
+limits: {{ login_failures_per_source: 0 }}
 {lines}"
     )
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_identity::tls;
 use fairlead_runtime::quic::{self, Role};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
@@ -33,7 +34,7 @@ pub struct DialError {
 pub async fn dial(
     gateways: &[String],
     domain: &str,
-    tls: &Arc<rustls::ClientConfig>,
+    settings: &Arc<rustls::ClientConfig>,
     role: Role,
 ) -> Result<quinn::Connection, DialError> {
     let mut tried = Vec::new();
@@ -51,7 +52,7 @@ pub async fn dial(
             }
         };
         for address in addresses {
-            match connect(address, domain, tls, role).await {
+            match connect(address, domain, settings, role).await {
                 Ok(connection) => return Ok(connection),
                 Err(Failure { text, by_certificate }) => {
                     refused |= by_certificate;
@@ -87,7 +88,7 @@ impl Failure {
 async fn connect(
     address: SocketAddr,
     domain: &str,
-    tls: &Arc<rustls::ClientConfig>,
+    settings: &Arc<rustls::ClientConfig>,
     role: Role,
 ) -> Result<quinn::Connection, Failure> {
     let any = match address {
@@ -97,7 +98,7 @@ async fn connect(
     let socket = quic::socket(SocketAddr::new(any, 0)).map_err(|error| Failure::plain(&error))?;
     let endpoint =
         quic::endpoint(socket, quinn::EndpointConfig::default(), None).map_err(|error| Failure::plain(&error))?;
-    let crypto = QuicClientConfig::try_from(Arc::clone(tls)).map_err(|error| Failure::plain(&error))?;
+    let crypto = QuicClientConfig::try_from(Arc::clone(settings)).map_err(|error| Failure::plain(&error))?;
     let connecting = endpoint
         .connect_with(quic::client_config(crypto, role), address, domain)
         .map_err(|error| Failure::plain(&error))?;
@@ -105,12 +106,22 @@ async fn connect(
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(Failure {
             by_certificate: is_tls_refusal(&error),
-            text: error.to_string(),
+            text: in_words(&error),
         }),
         Err(_) => Err(Failure {
             text: "no answer within 5 s (is UDP blocked?)".into(),
             by_certificate: false,
         }),
+    }
+}
+
+/// With the stable name of the refusal where it is ours.
+fn in_words(error: &quinn::ConnectionError) -> String {
+    match error {
+        quinn::ConnectionError::TransportError(found) if is_tls_refusal(error) => {
+            format!("refused ({}): {error}", tls::handshake_refusal(&found.reason))
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -29,8 +29,10 @@ use crate::{
     verify::{MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, Roots},
 };
 
+mod refusal;
 mod verifier;
 
+pub use refusal::handshake_refusal;
 use verifier::{GatewayVerifier, LinkClientVerifier, Trust};
 
 /// A moment that had passed when this was written, 1 November 2026, since 1970: no right clock shows an earlier one. A

@@ -103,6 +103,26 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// Every name that [`VerifyError::reason`] gives.
+    pub(crate) const REASONS: &[&str] = &[
+        "wrong-ca",
+        "expired",
+        "not-yet-valid",
+        "wrong-usage",
+        "no-name",
+        "bad-name",
+        "many-names",
+        "wrong-trust-domain",
+        "chain-too-long",
+        "bad-signature",
+        "malformed",
+        "weak-key",
+        "weak-signature",
+        "ca-as-leaf",
+        "not-an-issuer",
+        "name-constraint",
+    ];
+
     /// The stable kebab-case name for audit records and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -35,11 +35,15 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(7);
 pub const SAVER_IDLE: Duration = Duration::from_secs(60);
 /// [`KEEP_ALIVE`] of an agent on a metered link.
 pub const SAVER_KEEP_ALIVE: Duration = Duration::from_secs(25);
-/// Connections that wait for their first decision, at most; later ones are refused.
-const MAX_INCOMING: usize = 512;
+/// Connections that wait for their first decision, at most; packets of later ones are dropped. Above what a gateway lets
+/// wait for a slot, so that each is decided on.
+const MAX_INCOMING: usize = 1536;
 /// Bytes kept of a connection that waits for its first decision, and of all of them.
 const INCOMING_BUFFER: u64 = 16 * 1024;
-const INCOMING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
+const INCOMING_BUFFER_TOTAL: u64 = 8 * 1024 * 1024;
+/// Handshake bytes kept that came out of order, per connection and level: as much as a certificate chain may have. What
+/// comes in order goes to TLS, which takes messages of up to 64 KiB.
+const HANDSHAKE_BUFFER: usize = 16 * 1024;
 /// Shortest time between two stateless resets: a thousand a second tells a restarted gateway's fleet within seconds,
 /// and is still no amplifier (a reset is smaller than the packet it answers).
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
@@ -78,6 +82,7 @@ pub fn transport(role: Role) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
+        .crypto_buffer_size(HANDSHAKE_BUFFER)
         .datagram_receive_buffer_size(None);
     transport
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 #[derive(Clone, Debug, Default)]
 pub struct Meters {
     pub(super) denied: Family<ReasonLabel, Counter>,
+    pub(super) refused: Family<ReasonLabel, Counter>,
     pub(super) sessions: Family<OutcomeLabels, Counter>,
     pub(super) bytes: Family<DirectionLabel, Counter>,
     /// Links turned away because another machine with the same key serves.
@@ -38,6 +39,11 @@ impl Meters {
         let meters = Self::default();
         metrics.register(|registry| {
             registry.register("fairlead_denied", "Requests the gate denied", meters.denied.clone());
+            registry.register(
+                "fairlead_strangers_refused",
+                "Peers that did not prove who they are",
+                meters.refused.clone(),
+            );
             registry.register("fairlead_sessions", "Sessions that have ended", meters.sessions.clone());
             registry.register(
                 "fairlead_session_bytes",

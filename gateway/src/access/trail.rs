@@ -1,5 +1,6 @@
 //! The gate's audit lines. The schema is PRODUCT's; this file decides which fields each event carries.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_policy::{Allowed, Denied, RuleRef};
@@ -10,6 +11,7 @@ use fairlead_wire::refusal::Reason;
 use super::gate::{AccessRequest, Target};
 use super::meters::{DirectionLabel, Meters, OutcomeLabels, ReasonLabel};
 use super::permit::Permit;
+use crate::admission::Notes;
 
 /// The audit line could not be written; the caller must not proceed.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +23,14 @@ pub struct AuditUnavailable;
 pub struct Trail {
     log: Arc<AuditLog>,
     meters: Meters,
+    notes: Arc<Notes>,
 }
 
 impl Trail {
     /// A trail that ends in `log`, and counts in `meters`.
     pub fn new(log: Arc<AuditLog>, meters: Meters) -> Self {
-        Self { log, meters }
+        let notes = Arc::new(Notes::new());
+        Self { log, meters, notes }
     }
 
     /// The counters this trail keeps.
@@ -43,6 +47,22 @@ impl Trail {
             tracing::error!(%error, event = %record.event, "audit line not written");
             AuditUnavailable
         })
+    }
+
+    /// Counts the refusal of a peer that proved nothing, and appends its line unless strangers have had theirs for the
+    /// moment ([`Notes`]); the next line then says how many were left out. Nothing depends on such a line: whoever is
+    /// refused gets nothing either way.
+    pub fn stranger(&self, mut record: Record, client: IpAddr, why: &'static str) {
+        self.meters.refused.get_or_create(&ReasonLabel { reason: why }).inc();
+        let Some(left_out) = self.notes.take(client) else {
+            return;
+        };
+        record.decision = Some("deny".into());
+        record.reason = Some(why.into());
+        if left_out > 0 {
+            record.fact("left_out", left_out);
+        }
+        let _unlogged = self.event(&record);
     }
 
     pub(super) fn permit(

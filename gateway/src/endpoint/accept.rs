@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{ClientStream, Face, KINDS, Parts};
-use crate::admission::Admission;
+use crate::admission::{Admission, Slot};
 
 /// A client that says nothing for this long is greeted by the kind whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A listening socket with the faces behind it.
 pub struct Listener {
     socket: TcpListener,
-    faces: BTreeMap<&'static str, Arc<dyn Face>>,
+    faces: Faces,
     admission: Arc<Admission>,
 }
 
@@ -79,16 +79,27 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
             if let Err(error) = relay::prepare(&stream) {
                 tracing::debug!(%client, %error, "cannot set socket options");
             }
-            match timeout(FIRST_BYTES_LIMIT, demultiplex(stream)).await {
-                Ok(Some((kind, stream))) => {
-                    if let Some(face) = faces.get(kind) {
-                        face.serve(stream, client, slot).await;
-                    }
-                }
-                Ok(None) => tracing::debug!(%client, "first bytes are no protocol of this port"),
-                Err(_) => tracing::debug!(%client, "first bytes did not arrive within 10 s"),
+            let evicted = slot.evicted();
+            tokio::select! {
+                () = meet(&faces, stream, client, slot) => {}
+                () = evicted.cancelled() => tracing::debug!(%client, "a connection gave way to another address"),
             }
         });
+    }
+}
+
+type Faces = BTreeMap<&'static str, Arc<dyn Face>>;
+
+/// Serves one connection to its end.
+async fn meet(faces: &Faces, stream: TcpStream, client: SocketAddr, slot: Slot) {
+    match timeout(FIRST_BYTES_LIMIT, demultiplex(stream)).await {
+        Ok(Some((kind, stream))) => {
+            if let Some(face) = faces.get(kind) {
+                face.serve(stream, client, slot).await;
+            }
+        }
+        Ok(None) => tracing::debug!(%client, "first bytes are no protocol of this port"),
+        Err(_) => tracing::debug!(%client, "first bytes did not arrive within 10 s"),
     }
 }
 

@@ -101,14 +101,16 @@ impl Door {
         }
     }
 
-    /// Notes that somebody tried to log in and did not get in.
-    pub fn login_failed(&self, login: &str, client: SocketAddr) {
+    /// Notes that somebody tried to log in and did not get in, for the reason with the stable name `why`; `shut_out` when
+    /// that brought its source a penalty.
+    pub fn login_failed(&self, login: &str, why: &'static str, shut_out: bool, client: SocketAddr) {
         let mut record = Record::new("auth.fail");
         record.client_ip = Some(client.ip().to_string());
-        record.decision = Some("deny".into());
         record.fact("login", login);
-        // Nothing was permitted; the failure to log it is in the gateway's log.
-        let _unlogged = self.gate.trail().event(&record);
+        if shut_out {
+            record.fact("shut_out", true);
+        }
+        self.gate.trail().stranger(record, client.ip(), why);
     }
 
     fn request(

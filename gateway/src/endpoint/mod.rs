@@ -17,7 +17,7 @@ use fairlead_identity::name::Label;
 use fairlead_protocol::first_bytes::FirstBytes;
 
 use crate::access::{Caller, CallerId, Credential};
-use crate::admission::Slot;
+use crate::admission::{Failures, Slot};
 
 pub use accept::{Listener, serve};
 pub use door::{Directory, Door};
@@ -49,6 +49,8 @@ pub struct Parts {
     pub callers: Arc<dyn Callers>,
     /// The gateway's domain, for host names in requests.
     pub domain: String,
+    /// Which sources are shut out for failed logins.
+    pub(crate) failures: Arc<Failures>,
     /// Keys of the SSH face.
     pub ssh: ssh::Keys,
     /// Owner of the tasks that connections need.

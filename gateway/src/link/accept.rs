@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fairlead_identity::principal::Kind;
+use fairlead_identity::tls;
 use fairlead_identity::verify::{self, Authenticated, Roots, Usage};
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Incoming, VarInt};
+use quinn::{Connection, ConnectionError, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::roster::Roster;
 use super::{Registrar, agent, enrollment};
-use crate::admission::Admission;
+use crate::admission::{Admission, Slot};
 
 /// A handshake takes at most this long (SECURITY.md advisory 52).
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -55,6 +56,10 @@ impl std::ops::Deref for Shared {
 }
 
 /// Accepts until `stop`; connections already accepted live on in `tasks` until their own end or `stop`.
+///
+/// An address that has not proved itself gets a slot while there are plenty, and else a Retry (RFC 9000 section 8.1.2):
+/// a packet smaller than its own, and nothing is kept. One that has proved itself waits for a slot like a TCP
+/// connection, so that a fleet behind one address comes back in the order in which it came.
 pub async fn serve(endpoint: quinn::Endpoint, acceptor: Acceptor, tasks: TaskGroup, stop: CancellationToken) {
     let shared = Arc::new(Shared {
         acceptor,
@@ -66,46 +71,75 @@ pub async fn serve(endpoint: quinn::Endpoint, acceptor: Acceptor, tasks: TaskGro
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
-        if !incoming.remote_address_validated() && shared.admission.in_flight() > RETRY_ABOVE {
-            let _expired = incoming.retry();
+        let address = incoming.remote_address().ip();
+        if incoming.remote_address_validated() {
+            let shared = Arc::clone(&shared);
+            tasks.spawn("link", async move {
+                match shared.admission.enter(address).await {
+                    Some(slot) => meet(&shared, incoming, slot).await,
+                    // Ignored rather than refused: a peer that is there sends its first packet again after a second.
+                    None => incoming.ignore(),
+                }
+            });
             continue;
         }
-        let Some(slot) = shared.admission.try_enter(incoming.remote_address().ip()) else {
-            // Ignored rather than refused: no packet goes out for a flood. Nor does it wait, as TCP connections do: its
-            // address may be forged, and a peer that is there sends its first packet again after a second.
-            incoming.ignore();
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        tasks.spawn("link", async move {
-            let Some(connection) = handshake(incoming).await else {
-                return;
-            };
-            let purpose = purpose(&shared, &connection);
-            match purpose {
-                // The enrolment exchange is anonymous to its end, so it keeps the slot.
-                Purpose::Enroll => enrollment::serve(&shared, connection).await,
-                Purpose::Link(who) => {
-                    drop(slot);
-                    agent::serve(&shared, connection, *who).await;
-                }
-                Purpose::None(reason, text) => connection.close(VarInt::from_u32(reason.code()), text.as_bytes()),
+        let crowded = shared.admission.in_flight() > RETRY_ABOVE;
+        match (!crowded).then(|| shared.admission.try_enter(address)).flatten() {
+            Some(slot) => {
+                let shared = Arc::clone(&shared);
+                tasks.spawn("link", async move { meet(&shared, incoming, slot).await });
             }
-        });
+            None => drop(incoming.retry()),
+        }
     }
 }
 
-async fn handshake(incoming: Incoming) -> Option<Connection> {
+/// Serves one connection to its end, or until its slot is needed more by somebody else.
+async fn meet(shared: &Shared, incoming: Incoming, slot: Slot) {
+    let (evicted, client) = (slot.evicted(), incoming.remote_address());
+    tokio::select! {
+        () = admit(shared, incoming, slot) => {}
+        () = evicted.cancelled() => tracing::debug!(%client, "a QUIC handshake gave way to another address"),
+    }
+}
+
+async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
+    let client = incoming.remote_address().ip();
+    let connection = match handshake(incoming).await {
+        Ok(connection) => connection,
+        Err(Some(why)) => return shared.registrar.stranger(client, why),
+        Err(None) => return,
+    };
+    match purpose(shared, &connection) {
+        // The enrolment exchange is anonymous to its end, so it keeps the slot.
+        Purpose::Enroll => enrollment::serve(shared, connection).await,
+        Purpose::Link(who) => {
+            drop(slot);
+            agent::serve(shared, connection, *who).await;
+        }
+        Purpose::None(reason, why, text) => {
+            shared.registrar.stranger(client, why);
+            connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+        }
+    }
+}
+
+/// The connection, or the stable name of why it was refused; `None` when the peer went away, or was never there.
+async fn handshake(incoming: Incoming) -> Result<Connection, Option<&'static str>> {
     let client = incoming.remote_address();
     match timeout(HANDSHAKE_LIMIT, async { incoming.accept()?.await }).await {
-        Ok(Ok(connection)) => Some(connection),
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%client, %error, "QUIC handshake failed");
-            None
+            Err(match &error {
+                // Ours: the peer's certificate or its TLS is not what it must be.
+                ConnectionError::TransportError(found) => Some(tls::handshake_refusal(&found.reason)),
+                _ => None,
+            })
         }
         Err(_) => {
             tracing::debug!(%client, "QUIC handshake did not end within 10 s");
-            None
+            Err(None)
         }
     }
 }
@@ -114,7 +148,8 @@ async fn handshake(incoming: Incoming) -> Option<Connection> {
 enum Purpose {
     Enroll,
     Link(Box<Authenticated>),
-    None(Reason, String),
+    /// Nothing: what the peer is told, its stable name for the audit, and the words.
+    None(Reason, &'static str, String),
 }
 
 fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
@@ -128,6 +163,7 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
     if alpn != ALPN_LINK {
         return Purpose::None(
             Reason::Unsupported,
+            "unknown-protocol",
             "this gateway does not know the application protocol".into(),
         );
     }
@@ -135,7 +171,11 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
         .peer_identity()
         .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
     else {
-        return Purpose::None(Reason::Denied, "an agent must present its certificate".into());
+        return Purpose::None(
+            Reason::Denied,
+            "no-certificate",
+            "an agent must present its certificate".into(),
+        );
     };
     match verify::authenticate(
         &chain,
@@ -145,7 +185,7 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
         SystemTime::now(),
     ) {
         Ok(who) if who.principal().kind() == Kind::Agent => Purpose::Link(Box::new(who)),
-        Ok(_) => Purpose::None(Reason::Denied, "only agents link".into()),
-        Err(error) => Purpose::None(Reason::Denied, error.to_string()),
+        Ok(_) => Purpose::None(Reason::Denied, "not-an-agent", "only agents link".into()),
+        Err(error) => Purpose::None(Reason::Denied, error.reason(), error.to_string()),
     }
 }

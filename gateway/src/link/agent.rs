@@ -46,11 +46,8 @@ pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenti
         Err(_) => Err((Reason::Malformed, "no Hello within 10 s".into())),
     };
     if let Err((reason, text)) = outcome {
-        // A machine in conflict was told of where that is due; it tries for as long as it runs.
-        if reason != Reason::Conflict {
-            tracing::info!(%reason, text, "link refused");
-        }
-        tracing::debug!(%reason, agent = %who.principal(), %client, "the refused link's agent");
+        // Whoever is shut out may come again and again: what is worth keeping is in the audit, at its own rate.
+        tracing::debug!(agent = %who.principal(), %client, %reason, text, "link refused");
         connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
     }
 }
@@ -88,7 +85,9 @@ async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) ->
     let boot = hello
         .boot_id()
         .map_err(|error| (Reason::Malformed, error.to_string()))?;
-    let agent = match shared.registrar.admit(who, hello.reported.into_iter().collect()).await {
+    let client = connection.remote_address().ip();
+    let reported = hello.reported.into_iter().collect();
+    let agent = match shared.registrar.admit(who, client, reported).await {
         Ok(agent) => agent,
         Err(reason) => return refuse(&mut send, reason, format!("this agent may not link: {reason}")).await,
     };

@@ -46,10 +46,12 @@ impl std::fmt::Display for AgentKey {
 
 /// What links need from the rooms that remember: the store, the authority, the audit.
 pub trait Registrar: Send + Sync + 'static {
-    /// Whether this certificate's holder may link: known, not deleted, same key. `reported` is what the agent says of itself.
+    /// Whether this certificate's holder may link: known, not deleted, same key. A refusal has its audit line, as for a
+    /// stranger. `reported` is what the agent says of itself.
     fn admit<'a>(
         &'a self,
         who: &'a Authenticated,
+        client: IpAddr,
         reported: Vec<(String, String)>,
     ) -> Answer<'a, Result<AgentKey, Reason>>;
     /// Whether the agent's row still stands with this key. [`Registrar::admit`] is asked before the link is on the
@@ -59,6 +61,9 @@ pub trait Registrar: Send + Sync + 'static {
     fn conflict(&self, agent: &AgentKey, conflict: &Conflict);
     /// Of two machines with the agent's key, the other one serves from now on; told for the audit.
     fn machine_changed(&self, agent: &AgentKey, conflict: &Conflict);
+    /// A peer was refused before it was anybody; told for the audit, which may leave it out in a flood. `why` is a stable
+    /// name.
+    fn stranger(&self, client: IpAddr, why: &'static str);
     /// What a linked agent is told first.
     fn welcome(&self, version: u32) -> Welcome;
     /// Which of the offered endpoints are the agent's to offer; remembers the accepted ones. An error ends the link:

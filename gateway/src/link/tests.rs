@@ -35,6 +35,8 @@ struct Memory {
     switches: AtomicUsize,
     /// Every `link.up` and `link.down`.
     changes: Mutex<Vec<bool>>,
+    /// Why strangers were refused.
+    strangers: Mutex<Vec<&'static str>>,
     /// A store that answers an offer for each permit.
     store: Semaphore,
 }
@@ -43,6 +45,7 @@ impl Registrar for Memory {
     fn admit<'a>(
         &'a self,
         who: &'a Authenticated,
+        _client: IpAddr,
         _reported: Vec<(String, String)>,
     ) -> Answer<'a, Result<AgentKey, Reason>> {
         let principal = who.principal();
@@ -61,6 +64,10 @@ impl Registrar for Memory {
 
     fn machine_changed(&self, _agent: &AgentKey, _conflict: &Conflict) {
         self.switches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stranger(&self, _client: IpAddr, why: &'static str) {
+        self.strangers.lock().unwrap().push(why);
     }
 
     fn welcome(&self, version: u32) -> Welcome {
@@ -149,6 +156,7 @@ impl Stage {
             conflicts: AtomicUsize::new(0),
             switches: AtomicUsize::new(0),
             changes: Mutex::default(),
+            strangers: Mutex::default(),
             store: Semaphore::new(answers),
         });
         let roster = Roster::new(8);

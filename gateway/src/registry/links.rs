@@ -25,6 +25,7 @@ impl Registrar for Registry {
     fn admit<'a>(
         &'a self,
         who: &'a Authenticated,
+        client: IpAddr,
         reported: Vec<(String, String)>,
     ) -> Answer<'a, Result<AgentKey, Reason>> {
         Box::pin(async move {
@@ -36,17 +37,22 @@ impl Registrar for Registry {
                 name: who.principal().name().clone(),
             };
             let (id, spki, now) = (id_of(&key), *who.spki_sha256(), self.unix_now());
-            let admitted = self.store.run(move |store| {
-                if !holds(store, &id, spki)? {
-                    return Ok(false);
+            let refused = self.store.run(move |store| {
+                let refused = standing(store, &id, spki)?;
+                if refused.is_none() {
+                    store.touch(&id, &reported.into_iter().collect(), now)?;
                 }
-                store.touch(&id, &reported.into_iter().collect(), now)?;
-                Ok(true)
+                Ok(refused)
             });
-            let admitted: Result<bool, StoreError> = admitted.await;
-            match admitted {
-                Ok(true) => Ok(key),
-                Ok(false) => Err(Reason::Revoked),
+            let refused: Result<Option<&'static str>, StoreError> = refused.await;
+            match refused {
+                Ok(None) => Ok(key),
+                Ok(Some(why)) => {
+                    let mut record = about(&key, client, "auth.fail");
+                    record.fact("serial", who.serial_hex());
+                    self.trail.stranger(record, client, why);
+                    Err(Reason::Revoked)
+                }
                 Err(error) => Err(internal(&error)),
             }
         })
@@ -78,6 +84,12 @@ impl Registrar for Registry {
     fn machine_changed(&self, agent: &AgentKey, conflict: &Conflict) {
         // The link is what it is; a failure to log it is in the gateway's log.
         let _unlogged = self.trail.event(&of_two_machines(agent, conflict, "identity.switch"));
+    }
+
+    fn stranger(&self, client: IpAddr, why: &'static str) {
+        let mut record = Record::new("auth.fail");
+        record.client_ip = Some(client.to_string());
+        self.trail.stranger(record, client, why);
     }
 
     fn welcome(&self, version: u32) -> Welcome {
@@ -205,8 +217,18 @@ impl Registrar for Registry {
 /// Whether this key is the agent's. Deleted agents, and keys that a later enrolment replaced, hold nothing: asked in the
 /// same turn of the store as what depends on it.
 fn holds(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<bool, StoreError> {
-    let agent = store.agent(id)?;
-    Ok(agent.is_some_and(|agent| !agent.disabled && agent.spki == Some(spki)))
+    Ok(standing(store, id, spki)?.is_none())
+}
+
+/// Why the holder of a certificate that is good in itself is not this agent, as a stable name for the audit; `None` when
+/// it is.
+fn standing(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<Option<&'static str>, StoreError> {
+    Ok(match store.agent(id)? {
+        None => Some("unknown-agent"),
+        Some(agent) if agent.disabled => Some("revoked"),
+        Some(agent) if agent.spki != Some(spki) => Some("other-key"),
+        Some(_) => None,
+    })
 }
 
 fn about(agent: &AgentKey, client: IpAddr, event: &'static str) -> Record {

@@ -51,6 +51,9 @@ pub struct GatewayHome {
     pub metrics: u16,
     /// What join strings name; the one port unless changed before [`Self::write`].
     pub announce: String,
+    /// `limits` in gateway.yaml, unless changed before [`Self::write`]: all of a test comes from one address, so its
+    /// refused logins are no reason to shut it out.
+    pub limits: String,
     /// The address the one port is on; 127.0.0.1 unless changed before [`Self::write`].
     pub listen: Ipv4Addr,
 }
@@ -65,6 +68,7 @@ impl GatewayHome {
             port,
             metrics: free_port(),
             announce: format!("127.0.0.1:{port}"),
+            limits: "login_failures_per_source: 0".to_owned(),
             listen: Ipv4Addr::LOCALHOST,
         };
         home.write();
@@ -81,12 +85,12 @@ impl GatewayHome {
     /// Writes both files anew.
     pub fn write(&self) {
         let (dir, port, metrics, announce) = (self.dir.display(), self.port, self.metrics, &self.announce);
-        let listen = self.listen;
+        let (listen, limits) = (self.listen, &self.limits);
         write(&self.dir.join("access.yaml"), ACCESS);
         write(
             &self.config(),
             &format!(
-                "version: 1\ndomain: {DOMAIN}\nlisten: \"{listen}:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\n"
+                "version: 1\ndomain: {DOMAIN}\nlisten: \"{listen}:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\nlimits: {{ {limits} }}\n"
             ),
         );
     }

@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::SystemTime};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls13_signature},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::refusal::{not_pinned, refused};
 use crate::certificate::Parsed;
-use crate::verify::{Roots, RootsError, Usage, VerifyError, authenticate, names_dns};
+use crate::verify::{Roots, Usage, authenticate, names_dns};
 
 /// What a client trusts.
 #[derive(Debug)]
@@ -183,26 +184,6 @@ fn verify_signature(
 fn whole<'a>(end_entity: &'a CertificateDer<'_>, intermediates: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
     let all = std::iter::once(end_entity).chain(intermediates);
     all.map(|der| CertificateDer::from(der.as_ref())).collect()
-}
-
-/// The refusal in rustls's words where it has the word, so that the peer gets the right alert.
-fn refused(error: VerifyError) -> Error {
-    match error {
-        VerifyError::Expired { .. } => CertificateError::Expired.into(),
-        VerifyError::NotYetValid { .. } => CertificateError::NotValidYet.into(),
-        VerifyError::WrongCa => CertificateError::UnknownIssuer.into(),
-        VerifyError::BadSignature => CertificateError::BadSignature.into(),
-        VerifyError::WrongUsage => CertificateError::InvalidPurpose.into(),
-        VerifyError::Malformed => CertificateError::BadEncoding.into(),
-        other => CertificateError::Other(OtherError(Arc::new(other))).into(),
-    }
-}
-
-fn not_pinned(error: RootsError) -> Error {
-    match error {
-        RootsError::NotPresented => CertificateError::UnknownIssuer.into(),
-        other => CertificateError::Other(OtherError(Arc::new(other))).into(),
-    }
 }
 
 fn system_time(now: UnixTime) -> SystemTime {

@@ -27,8 +27,8 @@ pub(super) struct Connection {
     pub(super) flow: Arc<Flow>,
     /// The channels that carry a session, by their id.
     carriers: Mutex<BTreeMap<ChannelId, Carrier>>,
-    /// The user name of the last refused attempt, for the audit.
-    refused: Mutex<Option<String>>,
+    /// The last refused attempt, for the audit.
+    refused: Mutex<Option<Refused>>,
     channels: AtomicUsize,
     served: AtomicBool,
 }
@@ -99,16 +99,30 @@ impl Connection {
         self.carriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a refused attempt; names are bounded by what SSH lets through and cut here.
-    pub(super) fn note_refused(&self, login: &str) {
-        let shown = login.chars().filter(|c| !c.is_control()).take(64).collect();
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    /// Notes a refused attempt and the stable name of its reason; user names are bounded by what SSH lets through and
+    /// cut here.
+    pub(super) fn note_refused(&self, login: &str, why: &'static str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // An offer says less than a signature that was refused.
+        if why == "unknown-key" && refused.as_ref().is_some_and(|before| before.why != why) {
+            return;
+        }
+        let login = login.chars().filter(|c| !c.is_control()).take(64).collect();
+        *refused = Some(Refused { login, why });
     }
 
-    /// The user name of the last refused attempt, once.
-    pub(super) fn take_refused(&self) -> Option<String> {
+    /// The last refused attempt, once.
+    pub(super) fn take_refused(&self) -> Option<Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// An attempt to log in that was refused.
+pub(super) struct Refused {
+    /// The user name that was asked for.
+    pub(super) login: String,
+    /// The stable name of the reason.
+    pub(super) why: &'static str,
 }
 
 /// The client's side of a channel that carries a session.

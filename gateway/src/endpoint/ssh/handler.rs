@@ -32,14 +32,18 @@ impl Handler {
     }
 
     /// Sets the caller from this authentication alone, so that nothing of an earlier one survives (advisory 11).
-    fn conclude(&mut self, login: &str, proven: Option<Arc<Caller>>) -> Auth {
+    fn conclude(&mut self, login: &str, proven: Result<Arc<Caller>, &'static str>) -> Auth {
         self.connection.asked.cancel();
-        self.caller = proven;
-        if self.caller.is_some() {
-            Auth::Accept
-        } else {
-            self.connection.note_refused(login);
-            Auth::reject()
+        self.caller = None;
+        match proven {
+            Ok(proven) => {
+                self.caller = Some(proven);
+                Auth::Accept
+            }
+            Err(why) => {
+                self.connection.note_refused(login, why);
+                Auth::reject()
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl russh::server::Handler for Handler {
         if self.shared.identifier.knows(user, offer.public_key).await {
             Ok(Auth::Accept)
         } else {
-            self.connection.note_refused(user);
+            self.connection.note_refused(user, "unknown-key");
             Ok(Auth::reject())
         }
     }
@@ -88,7 +92,7 @@ impl russh::server::Handler for Handler {
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let source = self.connection.client.ip();
         let proven = self.shared.identifier.by_key(user, key.public_key, source).await;
-        Ok(self.conclude(user, proven))
+        Ok(self.conclude(user, proven.ok_or("unregistered-key")))
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
@@ -102,6 +106,7 @@ impl russh::server::Handler for Handler {
             return Err(russh::Error::NotAuthenticated);
         }
         self.slot = None;
+        self.shared.failures.succeeded(self.connection.client.ip());
         self.connection.proven.cancel();
         Ok(())
     }

@@ -47,27 +47,31 @@ impl Identifier {
 
     /// The caller that the certificate names. russh has checked the signatures and the dates; trusted authority, type,
     /// principals and critical options are checked here (SECURITY.md advisories 8 to 11).
+    ///
+    /// # Errors
+    /// The stable name of the refusal.
     pub(super) async fn by_certificate(
         &self,
         login: &str,
         certificate: &Certificate,
         source: IpAddr,
-    ) -> Option<Arc<Caller>> {
+    ) -> Result<Arc<Caller>, &'static str> {
         match ssh::verify_user_certificate(certificate, &self.user_cas, login, source, SystemTime::now()) {
             Ok(certified) => {
                 let kind = match certified.principal.kind() {
                     Kind::User => CallerKind::User,
                     Kind::Workload => CallerKind::Workload,
-                    Kind::Agent | Kind::Gateway => return None,
+                    Kind::Agent | Kind::Gateway => return Err("bad-name"),
                 };
                 let name = certified.name;
                 let fingerprint = ssh::fingerprint(&PublicKey::from(certificate.public_key().clone()));
                 self.present(CallerId { kind, name }, Credential::Certificate { fingerprint })
                     .await
+                    .ok_or("unknown-user")
             }
             Err(error) => {
                 tracing::debug!(%source, %error, "SSH certificate refused");
-                None
+                Err(error.reason())
             }
         }
     }

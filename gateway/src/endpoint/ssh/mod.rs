@@ -11,6 +11,7 @@ mod forward;
 mod handler;
 mod identify;
 mod keys;
+mod shut_out;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use russh::{Disconnect, server};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Answer, ClientStream, Door, Face, Kind, Parts};
-use crate::admission::Slot;
+use crate::admission::{Failures, Slot};
 use connection::Connection;
 use handler::Handler;
 use identify::Identifier;
@@ -56,6 +57,7 @@ struct SshFace {
 struct Shared {
     door: Arc<Door>,
     identifier: Identifier,
+    failures: Arc<Failures>,
     tasks: TaskGroup,
     domain: String,
 }
@@ -72,6 +74,7 @@ impl SshFace {
         let shared = Shared {
             door: Arc::clone(&parts.door),
             identifier,
+            failures: Arc::clone(&parts.failures),
             tasks: parts.tasks.clone(),
             domain: parts.domain.clone(),
         };
@@ -82,6 +85,10 @@ impl SshFace {
     }
 
     async fn run(&self, stream: ClientStream, client: SocketAddr, slot: Slot) {
+        if let Some(penalty) = self.shared.failures.penalty(client.ip()) {
+            tracing::debug!(%client, "this address is shut out for failed logins");
+            return shut_out::tell(stream, penalty).await;
+        }
         let connection = Connection::new(client);
         // However this task ends, russh's own task ends with it.
         let _cut = connection.cut.clone().drop_guard();
@@ -121,10 +128,13 @@ impl SshFace {
         }
     }
 
-    /// One audit line for a connection on which somebody tried and nobody got in.
+    /// One failure and one audit line for a connection on which somebody tried and nobody got in.
     fn note_failed_login(&self, connection: &Connection) {
-        if let Some(login) = connection.take_refused() {
-            self.shared.door.login_failed(&login, connection.client);
+        if let Some(refused) = connection.take_refused() {
+            let shut_out = self.shared.failures.failed(connection.client.ip());
+            self.shared
+                .door
+                .login_failed(&refused.login, refused.why, shut_out, connection.client);
         }
     }
 }
