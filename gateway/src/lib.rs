@@ -37,6 +37,7 @@ use fairlead_identity::principal::{Kind, Principal};
 use fairlead_identity::tls;
 use fairlead_identity::verify::Roots;
 use fairlead_policy::AccessPolicy;
+use fairlead_runtime::activation;
 use fairlead_runtime::audit::{self, AuditLog};
 use fairlead_runtime::clock::{Clock, SystemClock};
 use fairlead_runtime::metrics::Metrics;
@@ -434,12 +435,16 @@ fn ssh_keys(authorities: &Authorities, config: &Config, now: SystemTime) -> anyh
     })
 }
 
-/// Binds TCP and UDP on one port.
+/// The one port: as systemd bound it, else by `listen`.
 async fn bind(
     listen: SocketAddr,
     tls: &Arc<rustls::ServerConfig>,
     key: &ResetKey,
 ) -> anyhow::Result<(TcpListener, quinn::Endpoint)> {
+    if let Some(inherited) = activation::take()? {
+        let quic = link::adopt(inherited.udp, Arc::clone(tls), key)?;
+        return Ok((TcpListener::from_std(inherited.tcp)?, quic));
+    }
     let mut tries = 0;
     loop {
         let tcp = TcpListener::bind(listen).await.with_context(|| {

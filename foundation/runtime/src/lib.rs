@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod activation;
 pub mod audit;
 pub mod channel;
 pub mod clock;

@@ -22,7 +22,7 @@ use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
 
 pub use accept::{Acceptor, serve};
-pub use quic::{ResetKey, bind};
+pub use quic::{ResetKey, adopt, bind};
 pub use rivals::Conflict;
 pub use roster::{AgentStream, OnlineAgent, OpenError, Roster};
 

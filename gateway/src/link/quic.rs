@@ -1,6 +1,6 @@
 //! The UDP side of the one port, and the key that outlives a restart.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,7 +44,15 @@ impl ResetKey {
 /// When the address is in use or not ours, or the TLS settings do not suit QUIC.
 pub fn bind(listen: SocketAddr, tls: Arc<rustls::ServerConfig>, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
     let socket = quic::socket(listen).with_context(|| format!("cannot listen on UDP {listen}"))?;
+    adopt(socket, tls, key)
+}
+
+/// Takes a UDP socket that is bound.
+///
+/// # Errors
+/// When the socket cannot be used, or the TLS settings do not suit QUIC.
+pub fn adopt(socket: UdpSocket, tls: Arc<rustls::ServerConfig>, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).context("the TLS settings have no cipher suite for QUIC")?;
     let endpoint = quic::endpoint(socket, quic::endpoint_config(&key.0), Some(quic::server_config(crypto)));
-    endpoint.with_context(|| format!("cannot start QUIC on {listen}"))
+    endpoint.context("cannot start QUIC")
 }
