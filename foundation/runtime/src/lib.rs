@@ -25,6 +25,7 @@ pub mod notify;
 pub mod process;
 pub mod quic;
 pub mod relay;
+pub mod socket_file;
 pub mod stop;
 pub mod tasks;
 pub mod telemetry;

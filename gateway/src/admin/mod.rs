@@ -20,7 +20,6 @@ mod policy;
 mod router;
 mod serve;
 mod sessions;
-mod socket;
 mod tokens;
 mod users;
 
@@ -30,16 +29,15 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use fairlead_runtime::socket_file::SocketFile;
 use fairlead_runtime::tasks::TaskGroup;
 use tokio::net::TcpListener;
 
 pub use desk::{Desk, JoinFacts};
+pub use fairlead_runtime::socket_file::SocketError;
 pub use live::{
     Answer, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce, PolicyRefused,
 };
-pub use socket::SocketError;
-
-use socket::SocketFile;
 
 /// Where administration listens.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use fairlead_runtime::socket_file::SocketFile;
 use fairlead_runtime::tasks::TaskGroup;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +16,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::extract::Actor;
-use super::socket::SocketFile;
 
 /// Connections at a time, for each of the two listeners. More wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;

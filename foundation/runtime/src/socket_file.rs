@@ -1,4 +1,6 @@
-//! The socket's file: taken when nobody answers on it, right mode from the moment it can be found, removed at the end.
+//! A unix socket's file: taken when nobody answers on it, right mode from the moment it can be found, removed at the end.
+//!
+//! Whose questions are answered on it, and how, belongs to the room that listens.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -17,13 +19,13 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers on it.
-    #[error("another gateway already answers on {path}; stop it, or give this one its own admin.socket")]
+    #[error("another process already answers on {path}; stop it, or give this one a socket of its own")]
     InUse {
         /// The socket.
         path: PathBuf,
     },
     /// Something else is there.
-    #[error("{path} is there and is not a socket; move it away, or choose another admin.socket")]
+    #[error("{path} is there and is not a socket; move it away, or choose another place")]
     NotASocket {
         /// The path.
         path: PathBuf,
@@ -39,7 +41,7 @@ pub enum SocketError {
         directory: PathBuf,
     },
     /// The system refused.
-    #[error("cannot {act} for the administration socket {path}: {source}")]
+    #[error("cannot {act} for the socket {path}: {source}")]
     System {
         /// What was tried.
         act: &'static str,
@@ -52,7 +54,7 @@ pub enum SocketError {
 
 /// A listening unix socket and its file.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode, so that only our own file is ever removed.
@@ -61,7 +63,10 @@ pub(super) struct SocketFile {
 
 impl SocketFile {
     /// Listens at `path`; replaces a socket on which nobody answers.
-    pub(super) async fn take(path: &Path) -> Result<Self, SocketError> {
+    ///
+    /// # Errors
+    /// [`SocketError`]; a socket on which somebody answers is never replaced.
+    pub async fn take(path: &Path) -> Result<Self, SocketError> {
         let failed = |act: &'static str| {
             let path = path.to_owned();
             move |source| SocketError::System { act, path, source }
@@ -84,12 +89,13 @@ impl SocketFile {
         })
     }
 
-    pub(super) fn listener(&self) -> &UnixListener {
+    /// What connections come from.
+    pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
 
-    /// Removes the file, unless another gateway has taken its place.
-    pub(super) fn remove(self) {
+    /// Removes the file, unless another process has taken its place.
+    pub fn remove(self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             remove_quietly(&self.path);
         }
