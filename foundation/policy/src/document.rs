@@ -217,3 +217,38 @@ fn count(node: &Node, key: &str, report: &mut Report<'_>) -> Option<u32> {
     }
     number
 }
+
+/// A rule in words, for whoever shows a file to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOutline {
+    /// The line its entry starts on, from 1; 0 when unknown.
+    pub line: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it allows or denies.
+    pub effect: Effect,
+    /// Whether it is applied; `false` is a rule in shadow.
+    pub enforce: bool,
+    /// The acts it names; `None` where it names none.
+    pub actions: Option<Vec<String>>,
+    /// Its expressions, as written; all must be true.
+    pub expressions: Vec<String>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+impl RuleOutline {
+    /// The outline of a rule whose shape is right; `None` of one that does not compile either.
+    pub(crate) fn of(rule: &Rule) -> Option<Self> {
+        let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect();
+        Some(Self {
+            line: rule.at.line,
+            name: rule.name.as_ref()?.text.clone(),
+            effect: rule.effect?,
+            enforce: rule.enforce,
+            actions: rule.actions.as_deref().map(texts),
+            expressions: texts(&rule.expressions),
+            limits: rule.limits,
+        })
+    }
+}

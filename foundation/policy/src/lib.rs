@@ -43,7 +43,7 @@ mod suggest;
 mod table;
 mod yaml;
 
-pub use document::{AccessDocument, RuleAsWritten};
+pub use document::{AccessDocument, RuleAsWritten, RuleOutline};
 pub use explain::{Explanation, MAX_EXPLAINED_RULES, PartExplained, RuleExplained, Said, Seen};
 pub use expression::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES};
 pub use mistake::{MAX_MISTAKES, Mistake, Warning};

@@ -1,7 +1,7 @@
 //! From files to a policy that decides: the loader, its budgets and its thread.
 
 use crate::decide::RuleSet;
-use crate::document::{AccessDocument, RuleAsWritten, Side};
+use crate::document::{AccessDocument, RuleAsWritten, RuleOutline, Side};
 use crate::explain::Explanation;
 use crate::expression::Engine;
 use crate::mistake::{self, Mistake, Report, Warning};
@@ -120,6 +120,7 @@ impl AccessPolicy {
 /// The rules of one endpoint in the agent's own file: the same language without `sites`.
 pub struct LocalRules {
     rules: RuleSet,
+    outline: Vec<RuleOutline>,
 }
 
 impl std::fmt::Debug for LocalRules {
@@ -143,14 +144,25 @@ impl LocalRules {
             let engine = Engine::new();
             let mut names = Names::default();
             let compiled = compile_rules(rules, Side::Agent, file, &engine, &mut names, &mut report);
+            let read = |rule: &RuleAsWritten| rule.read(Side::Agent, &mut Report::new(file, text));
+            let outline = rules.iter().filter_map(|rule| RuleOutline::of(&read(rule)?)).collect();
             let (mistakes, _) = report.finish();
             if mistakes.is_empty() {
-                Ok(RuleSet::new(engine, compiled))
+                Ok(Self {
+                    rules: RuleSet::new(engine, compiled),
+                    outline,
+                })
             } else {
                 Err(mistakes)
             }
         });
-        compiled.map(|rules| Self { rules }).map_err(mistake::at_most)
+        compiled.map_err(mistake::at_most)
+    }
+
+    /// The rules in words, in the order of the file.
+    #[must_use]
+    pub fn outline(&self) -> &[RuleOutline] {
+        &self.outline
     }
 
     /// Decides one request, as [`AccessPolicy::decide`].
