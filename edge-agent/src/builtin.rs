@@ -11,17 +11,15 @@ mod enabled {
 
     use anyhow::{Context, bail};
     use fairlead_identity::ssh;
-    use fairlead_policy::SshFacts;
+    use fairlead_policy::{Limits, SshFacts};
     use fairlead_runtime::audit::Record;
-    use fairlead_runtime::relay::Counters;
     use fairlead_wire::refusal::Reason;
     use quinn::{RecvStream, SendStream};
 
-    use crate::caller_stream::CallerStream;
+    use crate::caller_stream::{CallerStream, Cut};
     use crate::counted::Counted;
-    use crate::service::Asked;
-    use crate::session::{Services, rule_name, withdrawn};
-    use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings};
+    use crate::session::{Ending, Live, Services, rule_name, silent};
+    use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings, UnderWay};
 
     /// The agent's own SSH server with the keys of the moment.
     pub(crate) struct Builtin {
@@ -84,12 +82,13 @@ mod enabled {
         pub(crate) async fn serve(
             &self,
             services: &Arc<Services>,
-            asked: &Asked,
+            live: &Arc<Live>,
+            limits: Limits,
             from_caller: RecvStream,
             to_caller: SendStream,
-            counters: &Counters,
-        ) -> (Option<Reason>, String) {
+        ) -> Option<Ending> {
             let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+            let asked = &live.asked;
             let login = Login {
                 caller: asked.caller.name.clone(),
                 registered_keys: asked
@@ -103,54 +102,70 @@ mod enabled {
             };
             let acts = Arc::new(CustomersWord {
                 services: Arc::clone(services),
-                asked: asked.clone(),
+                live: Arc::clone(live),
             });
-            let (withdrawn, reason) = (withdrawn(&to_caller), OnceLock::new());
+            let cut = Cut {
+                reason: Arc::new(OnceLock::new()),
+                stopping: services.tasks.token().clone(),
+            };
+            let (lapsed, ending) = (services.lapsed(live, limits, &to_caller), OnceLock::new());
             let lapse = async {
-                let why = withdrawn.await;
-                if why == Reason::CallerGone {
-                    // The protocol sees its client leave by itself, and knows better how far it had come.
+                let why = tokio::select! {
+                    why = lapsed => why,
+                    () = silent(&live.counters, limits.idle) => Ending::of(Reason::IdleLimit),
+                };
+                if matches!(why.reason, Reason::CallerGone | Reason::AgentStopping) && why.name != "paused" {
+                    // The protocol sees by itself that its client leaves, or that the agent stops, and knows better how far
+                    // the client had come.
                     std::future::pending().await
                 }
-                let why = reason.get_or_init(|| why);
-                format!("fairlead: {why} (session {})", asked.session)
+                // Where the gateway withdrew, its streams are closed already and take no second reason.
+                let _first = cut.reason.set(why.reason);
+                let why = ending.get_or_init(|| why);
+                let (reason, words) = told(why);
+                format!("fairlead: {reason} (session {}){words}", asked.session)
             };
-            let stream = Counted::new(CallerStream::new(
-                from_caller,
-                to_caller,
-                services.tasks.token().clone(),
-            ));
-            let carried = stream.carried();
+            let stream = CallerStream::new(from_caller, to_caller, cut.clone());
+            let stream = Counted::new(stream, Arc::clone(live));
             let ended = sshd::serve(stream, settings, login, acts, &services.tasks, lapse).await;
-            carried.copy_to(counters);
             match ended {
-                Ended::Finished => (None, String::new()),
-                Ended::NotAdmitted(why) => (Some(Reason::Denied), why),
-                Ended::TimedOut => (Some(Reason::Limit), ended.to_string()),
-                Ended::Lapsed(_) => (reason.into_inner(), String::new()),
-                Ended::Stopping => (Some(Reason::AgentStopping), String::new()),
-                Ended::Failed(why) => (Some(Reason::CallerGone), why),
+                Ended::Finished => None,
+                Ended::NotAdmitted(why) => Some(Ending::with(Reason::Denied, why)),
+                Ended::TimedOut => Some(Ending::with(Reason::Limit, ended.to_string())),
+                Ended::Lapsed(_) => ending.into_inner(),
+                Ended::Stopping => Some(Ending::of(Reason::AgentStopping)),
+                Ended::Failed(why) => Some(Ending::with(Reason::CallerGone, why)),
             }
         }
+    }
+
+    /// What the caller reads: the reason's name, and what happened in words where the name alone does not say it.
+    fn told(ending: &Ending) -> (Reason, &'static str) {
+        let words = match ending.reason {
+            _ if ending.name == "paused" => ": this device is paused by its owner",
+            Reason::PolicyChanged if ending.rule.is_some() => ": the rules of this device do not permit it any more",
+            _ => "",
+        };
+        (ending.reason.told_to_caller(true), words)
     }
 
     /// The customer's rules and audit, asked before each act.
     struct CustomersWord {
         services: Arc<Services>,
-        asked: Asked,
+        live: Arc<Live>,
     }
 
     impl Acts for CustomersWord {
-        fn begin(&self, act: Act<'_>, user: &str) -> Result<(), String> {
+        fn begin(&self, act: Act<'_>, user: &str) -> Result<UnderWay, String> {
             let facts = SshFacts {
                 user: user.to_owned(),
                 action: act.name().to_owned(),
                 command: command_of(act).to_owned(),
             };
-            let decided = self
-                .services
-                .list
-                .admit_act(&self.asked, facts, self.services.clock.now());
+            // Noted before it is asked: a file that is read in between decides about it.
+            let under_way = self.live.begin_act(facts.clone());
+            let list = self.services.list();
+            let decided = list.admit_act(&self.live.asked, facts, self.services.clock.now());
             let mut record = self.record(act, user);
             record.decision = Some(if decided.is_ok() { "allow" } else { "deny" }.into());
             let rule = match &decided {
@@ -165,7 +180,7 @@ mod enabled {
             match (decided, logged) {
                 (Err(_), _) => Err(format!("{} is not permitted by this device", act.name())),
                 (Ok(_), Err(())) => Err("this device cannot write its audit log".into()),
-                (Ok(_), Ok(())) => Ok(()),
+                (Ok(_), Ok(())) => Ok(Box::new(under_way)),
             }
         }
 
@@ -180,7 +195,7 @@ mod enabled {
 
     impl CustomersWord {
         fn record(&self, act: Act<'_>, user: &str) -> Record {
-            let mut record = self.services.record("session.act", &self.asked);
+            let mut record = self.services.record("session.act", &self.live.asked);
             record.act = Some(act.name().into());
             record.fact("user", user);
             let command = command_of(act);
@@ -203,12 +218,10 @@ mod enabled {
 mod disabled {
     use std::sync::Arc;
 
-    use fairlead_runtime::relay::Counters;
-    use fairlead_wire::refusal::Reason;
+    use fairlead_policy::Limits;
     use quinn::{RecvStream, SendStream};
 
-    use crate::service::Asked;
-    use crate::session::Services;
+    use crate::session::{Ending, Live, Services};
 
     /// Never made: the configuration refuses `builtin:ssh` in this build.
     pub(crate) enum Builtin {}
@@ -233,11 +246,11 @@ mod disabled {
         pub(crate) async fn serve(
             &self,
             _services: &Arc<Services>,
-            _asked: &Asked,
+            _live: &Arc<Live>,
+            _limits: Limits,
             _from_caller: RecvStream,
             _to_caller: SendStream,
-            _counters: &Counters,
-        ) -> (Option<Reason>, String) {
+        ) -> Option<Ending> {
             match *self {}
         }
     }

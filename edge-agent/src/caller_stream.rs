@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use fairlead_runtime::stop::CancellationToken;
@@ -9,20 +10,36 @@ use fairlead_wire::refusal::Reason;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Ends as any stream does when it is dropped, except while the agent stops: then it is broken off with that reason, or
-/// the gateway would take the cut for the caller's and the service's own end.
+/// Ends as any stream does when it is dropped, except when this side cuts the session or stops: then it is broken off with
+/// that reason, or the gateway would take the cut for the caller's and the service's own end.
 pub(crate) struct CallerStream {
     from_caller: RecvStream,
     to_caller: SendStream,
-    stopping: CancellationToken,
+    cut: Cut,
+}
+
+/// Why this side ends a session, once it does.
+#[derive(Clone)]
+pub(crate) struct Cut {
+    /// Set when the session's reason has lapsed.
+    pub(crate) reason: Arc<OnceLock<Reason>>,
+    /// Cancelled when the agent stops.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Cut {
+    fn reason(&self) -> Option<Reason> {
+        let stopping = self.stopping.is_cancelled().then_some(Reason::AgentStopping);
+        self.reason.get().copied().or(stopping)
+    }
 }
 
 impl CallerStream {
-    pub(crate) fn new(from_caller: RecvStream, to_caller: SendStream, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(from_caller: RecvStream, to_caller: SendStream, cut: Cut) -> Self {
         Self {
             from_caller,
             to_caller,
-            stopping,
+            cut,
         }
     }
 }
@@ -43,7 +60,7 @@ impl AsyncWrite for CallerStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.stopping.is_cancelled() {
+        if self.cut.reason().is_some() {
             // An end would reach `ssh -J` ahead of our goodbye: its outer half takes the end for both, and the inner one is
             // cut off in the middle of what it reads.
             return Pin::new(&mut self.to_caller).poll_flush(cx);
@@ -54,8 +71,8 @@ impl AsyncWrite for CallerStream {
 
 impl Drop for CallerStream {
     fn drop(&mut self) {
-        if self.stopping.is_cancelled() {
-            let code = VarInt::from_u32(Reason::AgentStopping.code());
+        if let Some(reason) = self.cut.reason() {
+            let code = VarInt::from_u32(reason.code());
             // Either half may be closed already. What the caller has taken by now stays taken.
             drop(self.from_caller.stop(code));
             drop(self.to_caller.reset(code));

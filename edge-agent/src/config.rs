@@ -1,6 +1,8 @@
 //! `agent.yaml`: the customer's file, as written (strict) and as checked (nothing optional that must be there).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use fairlead_identity::name::{EndpointUrl, Protocol};
@@ -31,8 +33,34 @@ pub struct Config {
     pub data_saver: bool,
     /// Whether `builtin:ssh` may run as root, a service or nobody.
     pub allow_service_account: bool,
+    /// Where the customer controls the running agent.
+    pub control_socket: ControlSocket,
+    /// The file, as it was named.
+    pub file: PathBuf,
     /// SHA-256 of the file, hex, so that an auditor can tell which file was in force.
     pub digest: String,
+}
+
+/// The socket for `status`, `sessions`, `cut` and `pause`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the file says so: then an agent that cannot have it does not start. The usual place is given up with a warning,
+    /// so that a second agent needs no settings.
+    pub required: bool,
+}
+
+impl ControlSocket {
+    /// Where it is unless the file says otherwise.
+    pub const USUAL: &str = "/run/fairlead-agent/control.sock";
+
+    fn of(written: Option<PathBuf>) -> Self {
+        Self {
+            required: written.is_some(),
+            path: written.unwrap_or_else(|| Self::USUAL.into()),
+        }
+    }
 }
 
 /// One endpoint of the file.
@@ -40,6 +68,8 @@ pub struct Config {
 pub struct Endpoint {
     /// Its URL.
     pub url: EndpointUrl,
+    /// The line of the file it stands on.
+    pub line: u32,
     /// What the agent dials for it.
     pub upstream: Upstream,
     /// Other agents may offer the same URL.
@@ -68,6 +98,31 @@ pub struct TcpUpstream {
     pub allow_cidrs: Vec<IpNet>,
 }
 
+impl TcpUpstream {
+    /// The address, where the file gives one in place of a name: then the customer means exactly that one.
+    pub fn literal(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+}
+
+impl fmt::Display for TcpUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.literal() {
+            Some(IpAddr::V6(v6)) => write!(f, "tcp://[{v6}]:{}", self.port),
+            _ => write!(f, "tcp://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(upstream) => upstream.fmt(f),
+            Self::BuiltinSsh => f.write_str("builtin:ssh"),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -80,6 +135,7 @@ struct Written {
     audit: WrittenAudit,
     #[serde(default)]
     data_saver: bool,
+    control_socket: Option<PathBuf>,
     #[serde(default)]
     builtin_ssh: WrittenBuiltinSsh,
 }
@@ -171,6 +227,8 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
         endpoints,
         data_saver: written.data_saver,
         allow_service_account: written.builtin_ssh.allow_service_account,
+        control_socket: ControlSocket::of(written.control_socket),
+        file: file.into(),
         digest: fairlead_runtime::audit::hash(text.as_bytes()),
     })
 }
@@ -232,6 +290,7 @@ impl Checker<'_> {
         };
         Some(Endpoint {
             url: url?,
+            line: u32::try_from(written.url.referenced.line()).unwrap_or(0),
             upstream: upstream?,
             pooling_enabled: written.pooling_enabled,
             rules,
@@ -285,11 +344,31 @@ impl Checker<'_> {
                 ),
             }
         }
-        Some(Upstream::Tcp(TcpUpstream {
+        let upstream = TcpUpstream {
             host: address.host().to_owned(),
             port: address.port(),
             allow_cidrs,
-        }))
+        };
+        self.check_host(&upstream, place);
+        Some(Upstream::Tcp(upstream))
+    }
+
+    fn check_host(&mut self, upstream: &TcpUpstream, place: &Spanned<String>) {
+        let host = &upstream.host;
+        if let Some(literal) = upstream.literal() {
+            let ranges = &upstream.allow_cidrs;
+            if !ranges.is_empty() && !ranges.iter().any(|range| range.contains(&literal)) {
+                self.at(place, format!("{literal} is outside its own allow_cidrs"));
+            }
+        } else if ends_in_a_number(host) {
+            // The system's resolver reads these as addresses without asking anybody: `127.1`, `0x7f000001`, `2130706433`.
+            self.at(
+                place,
+                format!(
+                    "`{host}` is neither a name nor an address: write an address with four numbers, such as 10.9.0.5"
+                ),
+            );
+        }
     }
 
     fn builtin(&mut self, written: &WrittenUpstream, url: Option<&EndpointUrl>) -> Option<Upstream> {
@@ -309,6 +388,14 @@ impl Checker<'_> {
             None
         }
     }
+}
+
+/// Whether a resolver may take it for an IPv4 address (the "ends in a number checker" of the URL standard).
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits(last) || hex.is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn of_policy(mistake: fairlead_policy::Mistake) -> Mistake {
@@ -359,6 +446,41 @@ mod tests {
             text.starts_with("agent.yaml:2:") && text.contains("endpoints"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_odd_spelling_of_an_address_and_one_outside_its_ranges_are_mistakes() {
+        let listed = |upstream: &str| {
+            let text = format!("version: 1\nendpoints:\n  - url: tcp://a:1\n    upstream: {upstream}\n");
+            check("agent.yaml", &text).map_err(|mistakes| mistakes[0].message.clone())
+        };
+        for host in [
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.0.0.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "10.9.0.0x5",
+            "1.2.3.4.5",
+            "db.0x",
+        ] {
+            let told = listed(&format!("{{ url: \"tcp://{host}:22\" }}")).unwrap_err();
+            assert!(told.contains("neither a name nor an address"), "{host}: {told}");
+        }
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "db.lan",
+            "db1",
+            "10.lan",
+            "cafe",
+        ] {
+            listed(&format!("{{ url: \"tcp://{host}:22\" }}")).unwrap();
+        }
+        let told = listed("{ url: \"tcp://10.8.0.5:22\", allow_cidrs: [10.9.0.0/24] }").unwrap_err();
+        assert!(told.contains("outside its own allow_cidrs"), "{told}");
     }
 
     #[test]

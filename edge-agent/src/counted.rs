@@ -1,49 +1,24 @@
-//! A stream that counts what passes, for sessions whose bytes the relay does not carry.
+//! A stream that counts what passes into a session's counters, where the relay does not carry its bytes.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use fairlead_runtime::relay::Counters;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Counts the bytes read from and written to `inner`.
+use crate::session::Live;
+
+/// Counts the bytes read from and written to `inner`: what is read goes to the upstream.
 pub(crate) struct Counted<S> {
     inner: S,
-    carried: Arc<Carried>,
-}
-
-/// What has passed so far.
-#[derive(Debug, Default)]
-pub(crate) struct Carried {
-    read: AtomicU64,
-    written: AtomicU64,
-}
-
-impl Carried {
-    /// Adds what has passed to a session's counters: what was read went to the upstream.
-    pub(crate) fn copy_to(&self, counters: &Counters) {
-        counters
-            .to_upstream
-            .fetch_add(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
-        counters
-            .to_caller
-            .fetch_add(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
+    live: Arc<Live>,
 }
 
 impl<S> Counted<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self {
-            inner,
-            carried: Arc::default(),
-        }
-    }
-
-    pub(crate) fn carried(&self) -> Arc<Carried> {
-        Arc::clone(&self.carried)
+    pub(crate) fn new(inner: S, live: Arc<Live>) -> Self {
+        Self { inner, live }
     }
 }
 
@@ -52,8 +27,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         let count = buf.filled().len().saturating_sub(before);
-        self.carried
-            .read
+        self.live
+            .counters
+            .to_upstream
             .fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
         read
     }
@@ -62,8 +38,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.carried
-            .written
+        self.live
+            .counters
+            .to_caller
             .fetch_add(u64::try_from(written).unwrap_or(u64::MAX), Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }

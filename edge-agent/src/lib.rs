@@ -16,36 +16,47 @@ mod builtin;
 #[cfg(feature = "builtin-ssh")]
 mod caller_stream;
 pub mod config;
+pub mod console;
+pub mod control;
 mod counted;
 mod credentials;
 pub mod enroll;
 pub mod identity_files;
 pub mod link;
+pub mod pause;
+mod reload;
 pub mod service;
 mod session;
 #[cfg(feature = "builtin-ssh")]
 pub mod sshd;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use fairlead_identity::name::Label;
-use fairlead_runtime::audit::{self, AuditLog};
+use fairlead_runtime::audit::{self, AuditLog, Record};
 use fairlead_runtime::clock::SystemClock;
+use fairlead_runtime::config_file::Mistake;
+use fairlead_runtime::socket_file::SocketFile;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
-use fairlead_wire::control::{Hello, Mode, Offer, OfferedEndpoint};
+use fairlead_wire::control::{Hello, Offer};
 use fairlead_wire::version::{VERSION_MAX, VERSION_MIN};
 use tokio::sync::watch;
 
 use builtin::Builtin;
-use config::{Config, Endpoint, Upstream};
+use config::{Config, ControlSocket, Upstream};
+use control::Desk;
 use credentials::Held;
 use identity_files::IdentityFiles;
 use link::{Introduction, Settings, Status};
-use service::{AllowList, SystemResolver};
-use session::Services;
+use pause::Pause;
+use reload::{Reloader, offer};
+use service::{AllowList, Neighbourhood, SystemResolver};
+use session::{Crowd, Services, Table};
+
+pub use reload::Reloaded;
 
 /// How long sessions may go on after the agent was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -57,15 +68,19 @@ pub struct Agent {
     stop: CancellationToken,
     tasks: TaskGroup,
     sessions: TaskGroup,
+    services: Arc<Services>,
+    reloader: Arc<Reloader>,
 }
 
 impl Agent {
-    /// Starts an enrolled agent: audit first, then the link. Returns before the link is up.
+    /// Starts an enrolled agent: audit first, then the control socket, then the link. Returns before the link is up.
     ///
     /// # Errors
-    /// When the agent is not enrolled, its audit log cannot be written, or `builtin:ssh` may not run as this account.
-    pub fn start(config: Config, parent: &CancellationToken) -> anyhow::Result<Self> {
+    /// When the agent is not enrolled, its audit log cannot be written, `builtin:ssh` may not run as this account, or the
+    /// control socket that its file names cannot be had.
+    pub async fn start(config: Config, parent: &CancellationToken) -> anyhow::Result<Self> {
         let parts = Parts::assemble(&config, IdentityFiles::open(&config.state_dir)?)?;
+        let reloader = Arc::new(Reloader::new(&config, parts.own.clone(), parts.offers));
         let stop = parent.child_token();
         let tasks = TaskGroup::new("agent", &stop);
         // Sessions outlive the link's stop by their grace, so their token is not a child of it.
@@ -73,26 +88,66 @@ impl Agent {
         let audit = AuditLog::open(&config.audit_file, &parts.principal)
             .with_context(|| format!("cannot open the audit log {}", config.audit_file.display()))?;
         let audit = Arc::new(audit);
+        let mut record = Record::new("agent.start");
+        record.policy = Some(config.digest.clone());
+        audit.append(&record).context("cannot write the audit log")?;
         tasks.spawn("audit-sync", audit::keep_synced(Arc::clone(&audit), tasks.clone()));
         let services = Arc::new(Services {
-            list: AllowList::new(config.endpoints, parts.own),
+            list: Mutex::new(Arc::new(AllowList::new(
+                config.endpoints,
+                Some(parts.own),
+                &config.digest,
+            ))),
             audit,
-            resolver: Arc::new(SystemResolver),
+            resolver: Arc::new(SystemResolver::new(tasks.clone())),
+            near: Neighbourhood::default(),
             clock: Arc::new(SystemClock),
             builtin: parts.builtin,
+            live: Arc::new(Table::default()),
+            pause: Pause::read(&config.state_dir),
+            crowd: Crowd::new(),
             tasks: sessions.clone(),
         });
+        tasks.spawn("watch-time", session::watch_time(Arc::clone(&services), stop.clone()));
         let (sender, status) = watch::channel(Status::default());
+        if let Some(socket) = control_socket(&config.control_socket).await? {
+            let desk = Desk {
+                services: Arc::clone(&services),
+                reloader: Arc::clone(&reloader),
+                link: status.clone(),
+                principal: parts.principal,
+                tasks: tasks.clone(),
+            };
+            tasks.spawn("control-socket", control::serve(socket, Arc::new(desk), tasks.clone()));
+        }
         tasks.spawn_critical(
             "link",
-            link::run(parts.settings, services, sender, tasks.token().clone()),
+            link::run(
+                parts.settings,
+                Arc::clone(&services) as _,
+                sender,
+                tasks.token().clone(),
+            ),
         );
         Ok(Self {
             status,
             stop,
             tasks,
             sessions,
+            services,
+            reloader,
         })
+    }
+
+    /// Reads the agent's file again. What it lists holds at once, for live sessions too; one with mistakes changes nothing.
+    ///
+    /// # Errors
+    /// The mistakes of the file.
+    pub async fn reload(&self) -> Result<Reloaded, Vec<Mistake>> {
+        if let Err(error) = self.services.audit.reopen() {
+            tracing::error!(%error, "the audit log goes on in its old file");
+        }
+        self.reloader.reload(&self.services, &self.tasks).await
     }
 
     /// Waits until callers can reach this agent.
@@ -120,8 +175,22 @@ impl Agent {
         if !leftover.is_empty() {
             tracing::warn!(sessions = leftover.count(), "sessions cut off");
         }
+        // The end is no act that must not happen unlogged.
+        self.services.append(&Record::new("agent.stop")).unwrap_or_default();
         self.stop.cancel();
         self.tasks.stop(STOP_GRACE).await;
+    }
+}
+
+/// The socket, or none where the usual one cannot be had and the file asks for no other.
+async fn control_socket(wanted: &ControlSocket) -> anyhow::Result<Option<SocketFile>> {
+    match SocketFile::take(&wanted.path).await {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if wanted.required => Err(error).context("`control_socket` of the file cannot be had"),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: `pause`, `cut` and `sessions` will not reach this agent");
+            Ok(None)
+        }
     }
 }
 
@@ -138,6 +207,7 @@ struct Parts {
     principal: String,
     own: (Label, Label),
     settings: Settings,
+    offers: watch::Sender<Offer>,
     builtin: Option<Builtin>,
 }
 
@@ -168,6 +238,7 @@ impl Parts {
         };
         let domain = identity.enrolled.domain.clone();
         let credentials = Arc::new(Held::new(files, identity, gateways.clone())?);
+        let (offers, offered) = watch::channel(introduction.offer.clone());
         let seed = rand::random();
         let settings = Settings {
             gateways,
@@ -175,12 +246,14 @@ impl Parts {
             credentials,
             data_saver: config.data_saver,
             introduction,
+            offers: offered,
             seed,
         };
         Ok(Self {
             principal,
             own,
             settings,
+            offers,
             builtin,
         })
     }
@@ -196,22 +269,5 @@ fn hello() -> Hello {
         reported: enroll::reported(),
         // Filled in for each link: they change while the agent runs.
         roots_sha256: Vec::new(),
-    }
-}
-
-fn offer(endpoints: &[Endpoint]) -> Offer {
-    let offered = endpoints.iter().map(|endpoint| {
-        let mode = match endpoint.upstream {
-            Upstream::Tcp(_) => Mode::Tunnel,
-            Upstream::BuiltinSsh => Mode::Builtin,
-        };
-        OfferedEndpoint {
-            url: endpoint.url.to_string(),
-            mode: mode.into(),
-            pooling_enabled: endpoint.pooling_enabled,
-        }
-    });
-    Offer {
-        endpoints: offered.collect(),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use fairlead_agent::console::{Console, Shown};
 use fairlead_agent::{Agent, config, enroll};
 use fairlead_identity::join::{JoinError, JoinString};
 use fairlead_runtime::audit::AuditError;
@@ -19,6 +21,9 @@ use fairlead_runtime::{metrics, notify, process, telemetry};
     after_help = "Examples:
   fairlead-agent enroll --token-file join.txt
   fairlead-agent check
+  fairlead-agent scope
+  fairlead-agent explain ssh://pump-7.plant-7.internal --as alice --group field
+  fairlead-agent pause
   fairlead-agent run --config /etc/fairlead-agent/agent.yaml"
 )]
 struct Arguments {
@@ -41,7 +46,12 @@ enum Command {
     Run,
     /// Says everything that is wrong with the file and the identity.
     Check,
+    #[command(flatten)]
+    Console(Console),
 }
+
+/// How long threads that cannot be cancelled may go on when everything else has ended.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Exit codes of PRODUCT: 1 failed, 69 gateway unreachable, 77 denied, 78 bad configuration.
 struct Failure(u8);
@@ -67,7 +77,12 @@ fn main() -> ExitCode {
     // One thread: an agent shares a small device with what the device is for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(arguments));
+            // The system's resolver may hold a thread for longer than anybody waits for its answer.
+            runtime.shutdown_timeout(LEFTOVER_LIMIT);
+            outcome
+        }
         Err(error) => return fail(&error, 1),
     };
     match outcome {
@@ -77,6 +92,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Command::Console(console) = arguments.command {
+        return show(&console.run(&arguments.config));
+    }
     let config = config::load(&arguments.config).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
         Failure(78)
@@ -108,12 +126,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::Run => serve(config).await,
+        // Answered above: it needs nothing of what follows.
+        Command::Console(_) => Ok(()),
     }
 }
 
 async fn serve(config: config::Config) -> Result<(), Failure> {
     let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
-    let agent = Agent::start(config, &CancellationToken::new()).map_err(|error| {
+    let agent = Agent::start(config, &CancellationToken::new()).await.map_err(|error| {
         // A log that another process holds, or a full disk, is nothing that the file says.
         let code = if error.is::<AuditError>() { 1 } else { 78 };
         failed(&error, code)
@@ -136,7 +156,7 @@ async fn serve(config: config::Config) -> Result<(), Failure> {
         };
         match signal {
             Signal::Stop => break,
-            Signal::Reload => tracing::warn!("reload is not built yet: restart to read the file again"),
+            Signal::Reload => reload(&agent).await,
         }
     }
     notify::stopping();
@@ -148,6 +168,29 @@ async fn serve(config: config::Config) -> Result<(), Failure> {
         () = async { while signals.next().await == Signal::Reload {} } => {}
     }
     Ok(())
+}
+
+async fn reload(agent: &Agent) {
+    notify::reloading();
+    match agent.reload().await {
+        Ok(reloaded) => {
+            let digest = reloaded.digest;
+            tracing::info!(
+                digest,
+                ended = reloaded.ended,
+                "the file was read again and is in force"
+            );
+            if !reloaded.after_restart.is_empty() {
+                let keys = reloaded.after_restart.join(", ");
+                tracing::warn!(keys, "these keys were changed and hold after a restart only");
+            }
+        }
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
+            tracing::error!("the file has mistakes: the one that was in force stays");
+        }
+    }
+    notify::ready();
 }
 
 /// How an enrolment that failed ends the process.
@@ -173,6 +216,18 @@ fn enroll_code(error: &anyhow::Error) -> u8 {
 fn read_join(path: &std::path::Path) -> anyhow::Result<JoinString> {
     let text = fairlead_runtime::config_file::read_secret_or_stdin(path)?;
     Ok(JoinString::parse(secrecy::ExposeSecret::expose_secret(&text))?)
+}
+
+fn show(shown: &Shown) -> Result<(), Failure> {
+    if !shown.note.is_empty() {
+        say(&format!("fairlead-agent: {}", shown.note));
+    }
+    // A reader that went away, such as `head`, has what it wanted.
+    drop(std::io::Write::write_all(&mut std::io::stdout(), shown.text.as_bytes()));
+    match shown.code {
+        0 => Ok(()),
+        code => Err(Failure(code)),
+    }
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> Failure {

@@ -84,7 +84,7 @@ impl Stage {
             .map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))?;
         let enrolled = fairlead_agent::enroll::enroll_agent(&join, &config.state_dir).await?;
         say(format!("agent    enrolled by a join string as {}", enrolled.principal))?;
-        let mut agent = Agent::start(config, &CancellationToken::new())?;
+        let mut agent = Agent::start(config, &CancellationToken::new()).await?;
         let status = timeout(LINK_LIMIT, agent.up())
             .await
             .context("the agent's link did not come up")??;
@@ -190,6 +190,6 @@ fn agent_config(dir: &Path) -> String {
     let dir = dir.display();
     // The person who typed `quickstart` is the device's owner, so their account is meant, root included.
     format!(
-        "version: 1\nstate_dir: \"{dir}/agent/state\"\nendpoints:\n  - url: ssh://{DEVICE}\n    upstream: {{ url: \"builtin:ssh\" }}\nbuiltin_ssh: {{ allow_service_account: true }}\n"
+        "version: 1\nstate_dir: \"{dir}/agent/state\"\nendpoints:\n  - url: ssh://{DEVICE}\n    upstream: {{ url: \"builtin:ssh\" }}\ncontrol_socket: \"{dir}/run/agent.sock\"\nbuiltin_ssh: {{ allow_service_account: true }}\n"
     )
 }

@@ -8,11 +8,15 @@ mod dial;
 mod shell;
 mod state;
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::stop::CancellationToken;
+use fairlead_wire::control::Offer;
+use fairlead_wire::refusal::Reason;
+use tokio::sync::watch;
 
 pub use dial::{DialError, dial};
 pub use shell::run;
@@ -33,6 +37,10 @@ pub trait Sessions: Send + Sync + 'static {
     fn at_once(&self) -> u32;
     /// Takes over a stream; must not block.
     fn begin(self: Arc<Self>, stream: GatewayStream);
+    /// Refuses a stream for a reason of the link's; must not block.
+    fn turn_away(self: Arc<Self>, stream: GatewayStream, reason: Reason);
+    /// The gateway was dialled at this address.
+    fn gateway_is_at(&self, address: IpAddr);
     /// SSH user CAs to trust from now on, OpenSSH lines.
     fn trust_user_cas(&self, lines: &[String]);
     /// The host certificate to present from now on, an OpenSSH line.
@@ -76,6 +84,8 @@ pub struct Settings {
     pub data_saver: bool,
     /// What the agent says of itself.
     pub introduction: Introduction,
+    /// What the agent offers from now on, whenever its file is read again.
+    pub offers: watch::Receiver<Offer>,
     /// Seed of the waits between dials.
     pub seed: u64,
 }
@@ -94,7 +104,7 @@ pub struct Status {
 }
 
 /// Publishes [`Status`].
-pub type StatusSender = tokio::sync::watch::Sender<Status>;
+pub type StatusSender = watch::Sender<Status>;
 
 /// Ends the link.
 pub type Stop = CancellationToken;

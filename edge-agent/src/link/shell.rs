@@ -6,9 +6,10 @@ use std::time::Duration;
 use fairlead_runtime::frame::FrameReader;
 use fairlead_runtime::quic::{self, Role};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Body, Control, Renew};
+use fairlead_wire::control::{Body, Control, Offer, Renew};
 use fairlead_wire::refusal::Reason;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::state::{Command, Event, LinkState};
@@ -62,6 +63,7 @@ enum Happening {
     Time,
     Frame(Control),
     Stream(GatewayStream),
+    Offer(Offer),
     Lost(String),
 }
 
@@ -69,13 +71,20 @@ impl Shell {
     async fn run(&mut self) {
         loop {
             let due = self.state.deadline().map(|due| self.began + due);
-            let commands = match next(due, self.live.as_mut()).await {
+            let commands = match next(due, self.live.as_mut(), &mut self.settings.offers).await {
                 Happening::Time => self.state.handle_time(self.began.elapsed()),
                 Happening::Frame(frame) => self.state.handle(self.began.elapsed(), Event::Frame(frame)),
                 Happening::Stream(stream) => {
-                    Arc::clone(&self.sessions).begin(stream);
+                    let sessions = Arc::clone(&self.sessions);
+                    if self.state.is_welcome() {
+                        sessions.begin(stream);
+                    } else {
+                        // A gateway asks for sessions after it has answered the agent's greeting.
+                        sessions.turn_away(stream, Reason::Malformed);
+                    }
                     continue;
                 }
+                Happening::Offer(offer) => self.state.handle(self.began.elapsed(), Event::Offer(offer)),
                 Happening::Lost(why) => self.lose(why),
             };
             for command in commands {
@@ -183,15 +192,18 @@ impl Shell {
         )
         .await;
         let opened = match dialled {
-            Ok(connection) => match timeout(WRITE_LIMIT, connection.open_bi()).await {
-                Ok(Ok((send, recv))) => Ok(Live {
-                    connection,
-                    send,
-                    frames: FrameReader::new(recv, MAX_CONTROL_FRAME),
-                }),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("the gateway takes no control stream".into()),
-            },
+            Ok(connection) => {
+                self.sessions.gateway_is_at(connection.remote_address().ip());
+                match timeout(WRITE_LIMIT, connection.open_bi()).await {
+                    Ok(Ok((send, recv))) => Ok(Live {
+                        connection,
+                        send,
+                        frames: FrameReader::new(recv, MAX_CONTROL_FRAME),
+                    }),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("the gateway takes no control stream".into()),
+                }
+            }
             Err(error) => Err(error.to_string()),
         };
         match opened {
@@ -241,19 +253,29 @@ impl Shell {
 }
 
 /// Waits for whatever happens next. Cancel safe.
-async fn next(due: Option<Instant>, live: Option<&mut Live>) -> Happening {
+async fn next(due: Option<Instant>, live: Option<&mut Live>, offers: &mut watch::Receiver<Offer>) -> Happening {
     let time = async {
         match due {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
         }
     };
+    let offer = async {
+        match offers.changed().await {
+            Ok(()) => Happening::Offer(offers.borrow_and_update().clone()),
+            // Nobody will read the file again.
+            Err(_) => std::future::pending().await,
+        }
+    };
     let Some(Live { connection, frames, .. }) = live else {
-        time.await;
-        return Happening::Time;
+        return tokio::select! {
+            () = time => Happening::Time,
+            offer = offer => offer,
+        };
     };
     tokio::select! {
         () = time => Happening::Time,
+        offer = offer => offer,
         frame = frames.next() => match frame {
             Ok(Some(body)) => match codec::decode_body(&body) {
                 Ok(frame) => Happening::Frame(frame),

@@ -18,7 +18,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// quiet link notices that its gateway was restarted: each restart finds the first, short wait.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
 
-/// What the agent says of itself and offers; fixed for one configuration.
+/// What the agent says of itself and offers.
 #[derive(Clone, Debug, Default)]
 pub struct Introduction {
     /// The first message of every link.
@@ -40,6 +40,8 @@ pub(super) enum Event {
     Frame(Control),
     /// The certificate should be renewed after this long.
     RenewIn(Duration),
+    /// The agent's file was read again: this is everything it lists.
+    Offer(Offer),
 }
 
 /// What the shell is to do.
@@ -123,6 +125,15 @@ impl LinkState {
         matches!(self.phase, Phase::Up { .. })
     }
 
+    /// Whether the gateway of this link has greeted back: from then on it may ask for sessions.
+    pub(super) fn is_welcome(&self) -> bool {
+        match self.phase {
+            Phase::Up { .. } => true,
+            Phase::Greeting { stage, .. } => stage != Stage::Hello,
+            Phase::Waiting { .. } | Phase::Dialling => false,
+        }
+    }
+
     /// When [`Self::handle_time`] wants to be called; `None` while only events matter.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.phase {
@@ -173,6 +184,15 @@ impl LinkState {
             Event::RenewIn(wait) => {
                 self.renew_at = Some(now.saturating_add(wait));
                 Vec::new()
+            }
+            Event::Offer(offer) => {
+                self.introduction.offer = offer;
+                // Before its turn in the greeting the offer is not sent; a wrong host certificate would be seen.
+                if matches!(self.phase, Phase::Up { .. }) || self.is_at(Stage::Offer) {
+                    self.offer()
+                } else {
+                    Vec::new()
+                }
             }
             Event::Frame(frame) => match (frame.check(), frame.body) {
                 (Ok(()), Some(body)) => self.handle_frame(now, body),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use fairlead_identity::name::{EndpointUrl, Label};
-use fairlead_policy::{self as policy, Decision, Enforcement, RuleRef, SshFacts};
+use fairlead_policy::{self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, RuleRef, SshFacts};
 use fairlead_wire::id::SessionId;
 use fairlead_wire::open::Open;
 use fairlead_wire::refusal::Reason;
@@ -19,8 +19,30 @@ const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
 #[derive(Debug, Default)]
 pub struct AllowList {
     endpoints: BTreeMap<EndpointUrl, Endpoint>,
-    /// The agent's own name and site, as its certificate says.
+    /// The agent's own name and site, as its certificate says; without them a question is about an agent of the endpoint's
+    /// own name.
     own: Option<(Label, Label)>,
+    digest: String,
+}
+
+/// A yes of the customer's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// What the file puts behind the endpoint.
+    pub upstream: Upstream,
+    /// The rule that allowed it; `None` where the endpoint has no rules.
+    pub rule: Option<RuleRef>,
+    /// Bounds that the rule gives.
+    pub limits: Limits,
+}
+
+/// An answer with its reasons.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The answer.
+    pub verdict: Result<Admission, Refusal>,
+    /// What the endpoint's rules said.
+    pub why: Option<Explanation>,
 }
 
 /// What the gateway asks for, in this room's types.
@@ -40,6 +62,8 @@ pub struct Asked {
     pub client_port: u16,
     /// Acts the gateway permits (`builtin:ssh`).
     pub acts: BTreeSet<String>,
+    /// When it was asked, by the agent's clock.
+    pub at: SystemTime,
 }
 
 /// A no of the customer's file.
@@ -51,24 +75,42 @@ pub struct Refusal {
     pub detail: String,
     /// The rule that decided, if one did.
     pub rule: Option<RuleRef>,
+    /// What only the customer's own audit says in place of reason and detail.
+    pub private: Option<Box<(&'static str, String)>>,
 }
 
 impl Refusal {
-    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    /// A refusal that no rule made.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
             rule: None,
+            private: None,
+        }
+    }
+
+    /// With what only the customer's own audit says: the name of the reason, and detail that may name upstreams.
+    #[must_use]
+    pub fn but_here(mut self, name: &'static str, detail: impl Into<String>) -> Self {
+        self.private = Some(Box::new((name, detail.into())));
+        self
+    }
+
+    fn by_rule(denied: policy::Denied) -> Self {
+        Self {
+            rule: denied.rule,
+            ..Self::new(Reason::Rule, format!("the agent's own rules: {}", denied.reason))
         }
     }
 }
 
 impl Asked {
-    /// Reads an `Open`.
+    /// Reads an `Open` that came `at` this time.
     ///
     /// # Errors
     /// A refusal as malformed when a field is out of bounds or no name.
-    pub fn read(open: &Open) -> Result<Self, Refusal> {
+    pub fn read(open: &Open, at: SystemTime) -> Result<Self, Refusal> {
         let malformed = |what: &dyn std::fmt::Display| Refusal::new(Reason::Malformed, what.to_string());
         open.check().map_err(|error| malformed(&error))?;
         fairlead_wire::version::check_required(&open.requires)
@@ -93,33 +135,54 @@ impl Asked {
             client_ip: open.client_ip().map_err(|error| malformed(&error))?,
             client_port: open.client_port().map_err(|error| malformed(&error))?,
             acts: open.acts.iter().cloned().collect(),
+            at,
         })
     }
 }
 
 impl AllowList {
-    /// The list of a checked file, for the agent of this name and site.
-    pub fn new(endpoints: Vec<Endpoint>, own: (Label, Label)) -> Self {
+    /// The list of a checked file with this digest, for the agent of this name and site.
+    pub fn new(endpoints: Vec<Endpoint>, own: Option<(Label, Label)>, digest: &str) -> Self {
         Self {
             endpoints: endpoints
                 .into_iter()
                 .map(|endpoint| (endpoint.url.clone(), endpoint))
                 .collect(),
-            own: Some(own),
+            own,
+            digest: digest.to_owned(),
         }
     }
 
-    /// The endpoint, if the file lists it and its rules, where it has any, let this caller in.
+    /// SHA-256 of the file, hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The endpoints, by URL.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.values()
+    }
+
+    /// Whether an answer can change by the passing of time alone.
+    pub fn reads_time(&self) -> bool {
+        self.endpoints()
+            .any(|endpoint| endpoint.rules.as_ref().is_some_and(LocalRules::reads_time))
+    }
+
+    /// What the file says of this caller and endpoint: yes, if it lists the endpoint and its rules, where it has any, let
+    /// the caller in.
     ///
     /// # Errors
     /// `not-listed`, or `rule` with the rule that said no.
-    pub fn admit(&self, asked: &Asked, now: SystemTime) -> Result<(&Endpoint, Option<RuleRef>), Refusal> {
-        let endpoint = self
-            .endpoints
-            .get(&asked.endpoint)
-            .ok_or_else(|| Refusal::new(Reason::NotListed, "the agent's file does not list this endpoint"))?;
+    pub fn admit(&self, asked: &Asked, now: SystemTime) -> Result<Admission, Refusal> {
+        let endpoint = self.listed(asked)?;
+        let admission = |rule, limits| Admission {
+            upstream: endpoint.upstream.clone(),
+            rule,
+            limits,
+        };
         let Some(rules) = &endpoint.rules else {
-            return Ok((endpoint, None));
+            return Ok(admission(None, Limits::default()));
         };
         let decision = match endpoint.upstream {
             // What a caller does there is asked about act by act.
@@ -129,54 +192,72 @@ impl AllowList {
             Upstream::Tcp(_) => rules.decide(&self.question(asked, now, Enforcement::Tunnel, None)),
         };
         match decision {
-            Decision::Allow(allowed) => Ok((endpoint, Some(allowed.rule))),
-            Decision::Deny(denied) => Err(Refusal {
-                reason: Reason::Rule,
-                detail: format!("the agent's own rules: {}", denied.reason),
-                rule: denied.rule,
-            }),
+            Decision::Allow(allowed) => Ok(admission(Some(allowed.rule), allowed.limits)),
+            Decision::Deny(denied) => Err(Refusal::by_rule(denied)),
         }
     }
 
     /// Whether the endpoint's rules, where it has any, let this act happen.
     ///
     /// # Errors
-    /// `rule` with the rule that said no.
+    /// `not-listed`, or `rule` with the rule that said no.
     pub fn admit_act(&self, asked: &Asked, act: SshFacts, now: SystemTime) -> Result<Option<RuleRef>, Refusal> {
-        let endpoint = self
-            .endpoints
-            .get(&asked.endpoint)
-            .ok_or_else(|| Refusal::new(Reason::NotListed, "the agent's file does not list this endpoint"))?;
-        let Some(rules) = &endpoint.rules else { return Ok(None) };
+        let Some(rules) = &self.listed(asked)?.rules else {
+            return Ok(None);
+        };
         match rules.decide(&self.question(asked, now, Enforcement::Acts(BUILTIN_SSH_ACTS), Some(act))) {
             Decision::Allow(allowed) => Ok(Some(allowed.rule)),
-            Decision::Deny(denied) => Err(Refusal {
-                reason: Reason::Rule,
-                detail: format!("the agent's own rules: {}", denied.reason),
-                rule: denied.rule,
-            }),
+            Decision::Deny(denied) => Err(Refusal::by_rule(denied)),
         }
     }
 
+    /// The same answer as [`Self::admit`] and, for an act, [`Self::admit_act`], with what the rules said and saw; nothing
+    /// of the latter where no rule was asked.
+    pub fn explain(&self, asked: &Asked, act: Option<SshFacts>, now: SystemTime) -> Explained {
+        let admitted = self.admit(asked, now);
+        let endpoint = self.endpoints.get(&asked.endpoint);
+        let verdict = match (&act, admitted) {
+            (Some(act), Ok(admission)) => {
+                let decided = self.admit_act(asked, act.clone(), now);
+                decided.map(|rule| Admission { rule, ..admission })
+            }
+            (_, admitted) => admitted,
+        };
+        let why = endpoint.and_then(|endpoint| {
+            let enforce = match endpoint.upstream {
+                Upstream::BuiltinSsh => Enforcement::Acts(BUILTIN_SSH_ACTS),
+                Upstream::Tcp(_) => Enforcement::Tunnel,
+            };
+            let rules = endpoint.rules.as_ref()?;
+            Some(rules.explain(&self.question(asked, now, enforce, act)))
+        });
+        Explained { verdict, why }
+    }
+
+    fn listed(&self, asked: &Asked) -> Result<&Endpoint, Refusal> {
+        let endpoint = self.endpoints.get(&asked.endpoint);
+        endpoint.ok_or_else(|| Refusal::new(Reason::NotListed, "the agent's file does not list this endpoint"))
+    }
+
     fn question(&self, asked: &Asked, now: SystemTime, enforce: Enforcement, ssh: Option<SshFacts>) -> policy::Request {
-        let (name, site) = self
-            .own
-            .as_ref()
-            .map(|(name, site)| (name.to_string(), site.to_string()))
-            .unwrap_or_default();
+        let url = &asked.endpoint;
+        let (name, site) = match &self.own {
+            Some((name, site)) => (name, site),
+            None => (&url.host, &url.site),
+        };
         policy::Request {
             caller: asked.caller.clone(),
             // The gateway's labels of this agent are not the customer's facts and are not sent.
             agent: policy::AgentFacts {
-                name,
-                site,
+                name: name.to_string(),
+                site: site.to_string(),
                 labels: BTreeMap::new(),
             },
             endpoint: asked.endpoint.clone(),
             conn: policy::Conn {
                 client_ip: asked.client_ip,
                 client_port: asked.client_port,
-                started: now,
+                started: asked.at,
             },
             now,
             enforce,

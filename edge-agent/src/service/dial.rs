@@ -1,46 +1,39 @@
 //! Dials an upstream: exactly the addresses that were checked.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fairlead_runtime::relay;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-use super::resolve::{ResolveError, Resolver, resolve};
-use crate::config::TcpUpstream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// One address.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
-/// All addresses together; below the time the gateway waits for an answer.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why an upstream could not be reached. For the agent's own log and audit: it names addresses of the customer's network.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The name gave no address to dial.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
     /// No address answered.
     #[error("cannot connect: {0}")]
     Connect(String),
     /// All attempts together took too long.
-    #[error("no address answered within 10 s")]
+    #[error("no address answered in time")]
     TimedOut,
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first of the checked `addresses` that answers, by `deadline` at the latest.
 ///
 /// # Errors
 /// See [`DialError`].
-pub async fn dial(upstream: &TcpUpstream, resolver: &dyn Resolver) -> Result<TcpStream, DialError> {
-    timeout(DIAL_LIMIT, try_all(upstream, resolver))
+pub async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
+    timeout_at(deadline, try_all(addresses))
         .await
         .unwrap_or(Err(DialError::TimedOut))
 }
 
-async fn try_all(upstream: &TcpUpstream, resolver: &dyn Resolver) -> Result<TcpStream, DialError> {
+async fn try_all(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
     let mut tried = Vec::new();
-    for address in resolve(upstream, resolver).await? {
+    for address in addresses {
         match timeout(ADDRESS_LIMIT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 if let Err(error) = relay::prepare(&stream) {

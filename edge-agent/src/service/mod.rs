@@ -3,10 +3,14 @@
 //! Nothing in this room looks at where a request came from beyond what `Open` says; nothing outside it opens a
 //! connection for a caller.
 
+mod address;
 mod allow;
 mod dial;
 mod resolve;
+mod surroundings;
 
-pub use allow::{AllowList, Asked, Refusal};
+pub use address::{Forbidden, Surroundings, admit, canonical};
+pub use allow::{Admission, AllowList, Asked, Explained, Refusal};
 pub use dial::{DialError, dial};
-pub use resolve::{ResolveError, Resolver, SystemResolver, resolve};
+pub use resolve::{Lookup, ResolveError, Resolver, SystemResolver, resolve};
+pub use surroundings::Neighbourhood;

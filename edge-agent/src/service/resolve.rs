@@ -1,46 +1,77 @@
 //! Names to addresses, and which of them may be dialled (SECURITY.md P3).
 //!
 //! The agent resolves, checks every address of the answer, and dials one that it checked; nothing is looked up twice. An
-//! address that the customer wrote literally is the customer's word. An address that only a name leads to must not be
-//! this host, its link, a metadata service or a multicast group, and must lie in `allow_cidrs` where the file gives them.
+//! address that the customer wrote literally is the customer's word. An address that only a name leads to must pass
+//! [`super::address`], and one that does not refuses the whole answer: a name server that mixes addresses is not to be
+//! believed on the rest.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use fairlead_runtime::tasks::TaskGroup;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::address::{Forbidden, Surroundings, admit};
 use crate::config::TcpUpstream;
 
-/// Looking up one name.
+/// Looking up one name, the wait for a place included.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// Lookups at a time. The system's resolver cannot be cancelled: each holds a thread until it gives up by itself.
+const LOOKUPS: usize = 16;
 /// Addresses of one answer that are looked at; a longer answer is refused whole.
 const ANSWER_LIMIT: usize = 64;
+
+/// What a lookup gives: every address, or the system's reason.
+pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
 /// Asks the system, or in tests something that lies like a hostile name server.
 pub trait Resolver: Send + Sync {
     /// All addresses of `host`.
-    fn lookup<'a>(&'a self, host: &'a str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
+    fn lookup<'a>(&'a self, host: &'a str) -> Lookup<'a>;
 }
 
 /// The resolver of the device.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
+#[derive(Clone, Debug)]
+pub struct SystemResolver {
+    tasks: TaskGroup,
+    places: Arc<Semaphore>,
+}
+
+impl SystemResolver {
+    /// A resolver whose threads belong to `tasks`.
+    pub fn new(tasks: TaskGroup) -> Self {
+        Self {
+            tasks,
+            places: Arc::new(Semaphore::new(LOOKUPS)),
+        }
+    }
+}
 
 impl Resolver for SystemResolver {
-    fn lookup<'a>(&'a self, host: &'a str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+    fn lookup<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         Box::pin(async move {
-            Ok(tokio::net::lookup_host((host, 0))
-                .await?
-                .map(|address| address.ip())
-                .collect())
+            let place = Arc::clone(&self.places);
+            let place = place.acquire_owned().await.map_err(io::Error::other)?;
+            let host = host.to_owned();
+            let work = move || {
+                // Kept until the system's resolver is done, also when nobody waits for it any more.
+                let _place = place;
+                let found = (host.as_str(), 0).to_socket_addrs()?;
+                Ok(found.map(|address| address.ip()).collect())
+            };
+            self.tasks
+                .blocking("lookup", work)
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
         })
     }
 }
 
-/// Why an upstream's name gives no address to dial.
+/// Why an upstream's name gives no address to dial. For the agent's own log and audit.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The lookup failed.
@@ -70,21 +101,39 @@ pub enum ResolveError {
     Forbidden {
         /// The name in the file.
         host: String,
-        /// The address.
+        /// The address, as it came.
         address: IpAddr,
         /// The rule it breaks.
-        why: &'static str,
+        why: Forbidden,
     },
+    /// This host's own addresses are not known, so none can be told apart from them.
+    #[error("this host's own addresses cannot be read: {0}")]
+    Surroundings(io::Error),
 }
 
-/// The addresses of an upstream that may be dialled, in the resolver's order.
+impl ResolveError {
+    /// The name of the reason in the agent's own audit.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lookup { .. } | Self::TimedOut { .. } => "lookup-failed",
+            Self::Count { count: 0, .. } => "lookup-failed",
+            Self::Count { .. } | Self::Forbidden { .. } | Self::Surroundings(_) => "address-refused",
+        }
+    }
+}
+
+/// The addresses of an upstream that may be dialled, in the resolver's order. `surroundings` is asked after the answer
+/// came, and only for a name.
 ///
 /// # Errors
-/// See [`ResolveError`]. One forbidden address refuses the whole answer: a name server that mixes addresses is not to be
-/// believed on the rest.
-pub async fn resolve(upstream: &TcpUpstream, resolver: &dyn Resolver) -> Result<Vec<SocketAddr>, ResolveError> {
+/// See [`ResolveError`].
+pub async fn resolve(
+    upstream: &TcpUpstream,
+    resolver: &dyn Resolver,
+    surroundings: impl FnOnce() -> io::Result<Surroundings> + Send,
+) -> Result<Vec<SocketAddr>, ResolveError> {
     let host = upstream.host.as_str();
-    if let Ok(literal) = host.parse::<IpAddr>() {
+    if let Some(literal) = upstream.literal() {
         return Ok(vec![SocketAddr::new(literal, upstream.port)]);
     }
     let answer = match timeout(LOOKUP_LIMIT, resolver.lookup(host)).await {
@@ -103,76 +152,18 @@ pub async fn resolve(upstream: &TcpUpstream, resolver: &dyn Resolver) -> Result<
             count: answer.len(),
         });
     }
+    let surroundings = surroundings().map_err(ResolveError::Surroundings)?;
     let mut checked = Vec::with_capacity(answer.len());
     for address in answer {
-        let address = canonical(address);
-        if let Err(why) = check(address, &upstream.allow_cidrs) {
-            return Err(ResolveError::Forbidden {
-                host: host.into(),
-                address,
-                why,
-            });
-        }
-        checked.push(SocketAddr::new(address, upstream.port));
+        let admitted = admit(address, &upstream.allow_cidrs, &surroundings);
+        let admitted = admitted.map_err(|why| ResolveError::Forbidden {
+            host: host.into(),
+            address,
+            why,
+        })?;
+        checked.push(SocketAddr::new(admitted, upstream.port));
     }
     Ok(checked)
-}
-
-/// The IPv4 address inside an IPv6 one, where there is one: mapped (RFC 4291), compatible, NAT64 (RFC 6052), 6to4
-/// (RFC 3056); so that no spelling of an address escapes its check.
-fn canonical(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return IpAddr::V4(v4);
-    }
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b, c, d, e, f) {
-        (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
-        (0, 0, 0, 0, 0, 0) if g != 0 => embedded(g, h),
-        (0x2002, high, low, ..) => embedded(high, low),
-        _ => address,
-    }
-}
-
-fn check(address: IpAddr, allow_cidrs: &[IpNet]) -> Result<(), &'static str> {
-    match address {
-        IpAddr::V4(v4) => check_v4(v4)?,
-        IpAddr::V6(v6) => check_v6(v6)?,
-    }
-    if allow_cidrs.is_empty() || allow_cidrs.iter().any(|range| range.contains(&address)) {
-        Ok(())
-    } else {
-        Err("it is outside allow_cidrs")
-    }
-}
-
-fn check_v4(address: Ipv4Addr) -> Result<(), &'static str> {
-    match address.octets() {
-        [0, ..] => Err("0.0.0.0/8 is this host"),
-        [127, ..] => Err("loopback; write it literally if it is meant"),
-        [169, 254, ..] => Err("link-local and metadata services; write it literally if it is meant"),
-        [224..=239, ..] => Err("multicast"),
-        [255, 255, 255, 255] => Err("broadcast"),
-        _ => Ok(()),
-    }
-}
-
-fn check_v6(address: Ipv6Addr) -> Result<(), &'static str> {
-    if address.is_unspecified() || address.is_loopback() {
-        Err("loopback; write it literally if it is meant")
-    } else if address.is_multicast() {
-        Err("multicast")
-    } else if address.is_unicast_link_local() {
-        Err("link-local; write it literally if it is meant")
-    } else if address.segments().starts_with(&[0xfd00, 0xec2]) {
-        Err("metadata services; write it literally if it is meant")
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::channels::{Channels, Entry, NoChannel, Prepared};
 use super::outlet::{Outlet, STDERR};
 use super::process::{self, Request};
 use super::program::Wiring;
-use super::settings::Act;
+use super::settings::{Act, UnderWay};
 use super::{Acts, Login, Settings, sftp};
 use fairlead_runtime::channel::Flow;
 
@@ -146,9 +146,10 @@ impl Connection {
             return session.channel_failure(id);
         };
         let (intake, ending) = (Arc::clone(&entry.intake), entry.ending.clone());
-        if let Err(why) = self.permit(act) {
-            return self.deny(id, &why, session);
-        }
+        let under_way = match self.permit(act) {
+            Ok(under_way) => under_way,
+            Err(why) => return self.deny(id, &why, session),
+        };
         let Prepared {
             half,
             environment,
@@ -164,7 +165,7 @@ impl Connection {
                 let home = self.settings.account.home.clone();
                 self.owners.programs.spawn("ssh sftp", async move {
                     sftp::run(&intake, outlet, &ending, home, blocking).await;
-                    drop(occupancy);
+                    drop((occupancy, under_way));
                 })
             }
             Act::Shell | Act::Exec { .. } => {
@@ -194,7 +195,7 @@ impl Connection {
                 };
                 self.owners.programs.spawn("ssh program", async move {
                     program.run(wiring).await;
-                    drop(occupancy);
+                    drop((occupancy, under_way));
                 })
             }
         };
@@ -206,7 +207,7 @@ impl Connection {
     }
 
     /// The gateway's permission, then the agent's own rules, which also record the act.
-    fn permit(&self, act: Act<'_>) -> Result<(), String> {
+    fn permit(&self, act: Act<'_>) -> Result<UnderWay, String> {
         if !self.login.acts.contains(act.name()) {
             self.acts.refused(act, &self.settings.account.name);
             return Err(format!("{} is not permitted", act.name()));

@@ -31,7 +31,7 @@ mod terminal;
 mod tests;
 
 pub use account::{Account, AccountError};
-pub use settings::{Act, Acts, Login, Settings};
+pub use settings::{Act, Acts, Login, Settings, UnderWay};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,15 +69,18 @@ impl Act<'_> {
     }
 }
 
+/// Lives as long as an act does, for whoever must know which are going on.
+pub type UnderWay = Box<dyn Send>;
+
 /// The agent's own rules and audit, asked before each act that the gateway permits.
 pub trait Acts: Send + Sync {
-    /// Decides and records one act, before it starts.
+    /// Decides and records one act, before it starts. What is returned is dropped when the act has ended.
     ///
     /// `user` is the account it would run as. Runs on the connection's own task: it must not wait for the network.
     ///
     /// # Errors
     /// The refusal in words for the caller, without the session's id (it is added).
-    fn begin(&self, act: Act<'_>, user: &str) -> Result<(), String>;
+    fn begin(&self, act: Act<'_>, user: &str) -> Result<UnderWay, String>;
 
     /// Records an act that the gateway's permit does not cover and that is refused for this reason. As [`Acts::begin`]
     /// otherwise.

@@ -88,7 +88,9 @@ pub(super) struct LabAgent {
 impl LabAgent {
     pub(super) async fn start(&mut self) {
         let config = config::load(&self.file).unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"));
-        let mut agent = Agent::start(config, &CancellationToken::new()).expect("an enrolled agent starts");
+        let mut agent = Agent::start(config, &CancellationToken::new())
+            .await
+            .expect("an enrolled agent starts");
         let up = timeout(PATIENCE, agent.up()).await.expect("the agent's link comes up");
         let status = up.expect("the agent lives");
         assert!(
@@ -109,7 +111,7 @@ impl LabAgent {
 fn agent_config(dir: &Path, endpoints: &str) -> String {
     // Whoever runs the tests owns the "device", so their account is meant, root included.
     format!(
-        "version: 1\nstate_dir: \"{}/state\"\nendpoints:\n{endpoints}builtin_ssh: {{ allow_service_account: true }}\n",
+        "version: 1\nstate_dir: \"{0}/state\"\ncontrol_socket: \"{0}/control.sock\"\nendpoints:\n{endpoints}builtin_ssh: {{ allow_service_account: true }}\n",
         dir.display()
     )
 }

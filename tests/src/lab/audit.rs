@@ -61,6 +61,14 @@ impl AuditFile {
             .collect()
     }
 
+    /// The lines about sessions so far.
+    pub fn sessions(&self) -> Vec<Line> {
+        let lines = self.lines().into_iter();
+        lines
+            .filter(|line| line.text("event").starts_with("session."))
+            .collect()
+    }
+
     /// The lines of one session so far.
     pub fn of(&self, session: &str) -> Vec<Line> {
         self.lines()

@@ -243,7 +243,7 @@ impl AgentHome {
         write(
             &home.path("agent.yaml"),
             &format!(
-                "version: 1\nstate_dir: \"{}/state\"\n{list}builtin_ssh: {{ allow_service_account: true }}\n",
+                "version: 1\nstate_dir: \"{0}/state\"\ncontrol_socket: \"{0}/control.sock\"\n{list}builtin_ssh: {{ allow_service_account: true }}\n",
                 dir.display()
             ),
         );

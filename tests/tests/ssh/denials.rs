@@ -26,7 +26,7 @@ on_both_servers! {
         ] {
             assert_eq!(lines[0].text(field), value, "{field}");
         }
-        assert!(stage.lab.agent_audit("pump-7").lines().is_empty(), "the agent was not asked");
+        assert!(stage.lab.agent_audit("pump-7").sessions().is_empty(), "the agent was not asked");
         stage.strike().await;
     }
 
@@ -41,7 +41,7 @@ on_both_servers! {
         let rsync = run(mallory.rsync(&[&remote, &local])).await;
         assert!(rsync.last_word().is_some_and(|(reason, _)| reason == "denied"), "{}", rsync.stderr);
         assert!(!std::fs::exists(&local).unwrap());
-        assert!(stage.lab.agent_audit("pump-7").lines().is_empty());
+        assert!(stage.lab.agent_audit("pump-7").sessions().is_empty());
         stage.strike().await;
     }
 

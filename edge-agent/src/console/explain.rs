@@ -1,0 +1,199 @@
+//! `explain`: what the customer's file says about one caller and one endpoint, and why.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
+
+use clap::Args;
+use fairlead_identity::name::EndpointUrl;
+use fairlead_policy::{self as policy, CallerKind, Explanation, SshFacts};
+use fairlead_wire::id::SessionId;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Shown, in_force};
+use crate::config::{Config, Upstream};
+use crate::identity_files::IdentityFiles;
+use crate::service::{Admission, AllowList, Asked, Explained};
+
+/// Acts of the agent's own SSH server.
+const ACTS: [&str; 3] = ["shell", "exec", "sftp"];
+
+/// One question about the file.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The endpoint, such as ssh://pump-7.plant-7.internal.
+    url: EndpointUrl,
+    /// The caller's name.
+    #[arg(long = "as", value_name = "CALLER")]
+    caller: String,
+    /// A group of the caller; may be given again.
+    #[arg(long = "group", value_name = "G")]
+    groups: Vec<String>,
+    /// A label of the caller; may be given again.
+    #[arg(long = "label", value_name = "K=V", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// What the caller is.
+    #[arg(long, default_value = "user", value_parser = ["user", "workload", "unidentified"])]
+    kind: String,
+    /// The address the caller comes from.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    client_ip: IpAddr,
+    /// An act of builtin:ssh: shell, exec or sftp.
+    #[arg(long, value_parser = ACTS)]
+    act: Option<String>,
+    /// The command of `--act exec`.
+    #[arg(long, default_value = "", requires = "act")]
+    command: String,
+    /// The account of the act; the agent's own unless given.
+    #[arg(long, requires = "act")]
+    user: Option<String>,
+    /// The time to decide for, RFC 3339, such as 2026-11-22T03:00:00Z; now unless given.
+    #[arg(long, value_parser = moment)]
+    at: Option<SystemTime>,
+}
+
+impl Explain {
+    /// Answers from the file: exit code 0 for yes, 77 for no.
+    pub(super) fn answer(self, config: Config, now: SystemTime) -> Shown {
+        // The file alone is enough: without an identity the question is about an agent of the endpoint's own name.
+        let identity = IdentityFiles::look(&config.state_dir).and_then(|files| files.load());
+        let own = identity.and_then(|identity| identity.name_and_site()).ok();
+        let compared = in_force(&config);
+        let (file, digest) = (config.file.clone(), config.digest.clone());
+        let list = AllowList::new(config.endpoints, own, &digest);
+        let now = self.at.unwrap_or(now);
+        let act = self.act();
+        let explained = list.explain(&self.asked(now), act, now);
+        let code = if explained.verdict.is_ok() { 0 } else { 77 };
+        let mut text = self.told(&explained);
+        let _infallible = writeln!(text, "  file      {} (sha256 {digest}); {compared}", file.display());
+        Shown {
+            text,
+            note: String::new(),
+            code,
+        }
+    }
+
+    fn asked(&self, at: SystemTime) -> Asked {
+        Asked {
+            session: SessionId::from_bytes([0; 16]),
+            endpoint: self.url.clone(),
+            caller: policy::Caller {
+                name: self.caller.clone(),
+                kind: CallerKind::from_name(&self.kind).unwrap_or(CallerKind::User),
+                groups: self.groups.clone(),
+                labels: BTreeMap::from_iter(self.labels.clone()),
+                site: None,
+            },
+            ssh_keys: Vec::new(),
+            client_ip: self.client_ip,
+            client_port: 0,
+            acts: self.act.iter().cloned().collect(),
+            at,
+        }
+    }
+
+    fn act(&self) -> Option<SshFacts> {
+        let own = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        Some(SshFacts {
+            action: self.act.clone()?,
+            user: self.user.clone().or_else(|| Some(own()?.name)).unwrap_or_default(),
+            command: self.command.clone(),
+        })
+    }
+
+    fn told(&self, explained: &Explained) -> String {
+        let mut text = String::new();
+        let word = if explained.verdict.is_ok() {
+            "permitted"
+        } else {
+            "denied"
+        };
+        let act = self
+            .act
+            .as_deref()
+            .map(|act| format!(", act {act}"))
+            .unwrap_or_default();
+        let _infallible = writeln!(text, "{word}: {} {} to {}{act}", self.kind, self.caller, self.url);
+        let rule = match &explained.verdict {
+            Ok(Admission { upstream, rule, .. }) => {
+                let _infallible = writeln!(text, "  upstream  {}", behind(upstream));
+                if rule.is_none() {
+                    text.push_str("  rules     none: every caller that the gateway permits\n");
+                }
+                rule
+            }
+            Err(refusal) => {
+                let _infallible = writeln!(text, "  reason    {}: {}", refusal.reason, refusal.detail);
+                &refusal.rule
+            }
+        };
+        if let Some(rule) = rule {
+            let _infallible = writeln!(text, "  rule      {} ({}:{})", rule.name, rule.file, rule.line);
+        }
+        if let Some(why) = &explained.why {
+            text.push_str(&said(why));
+        }
+        if explained.verdict.is_ok() {
+            text.push_str(
+                "  besides   the gateway's own policy must permit it, too; caller and address are its word\n",
+            );
+        }
+        text
+    }
+}
+
+/// What each rule said, and the values that it saw.
+fn said(why: &Explanation) -> String {
+    let mut text = String::new();
+    for rule in &why.rules {
+        let shadow = if rule.enforce { "" } else { ", in shadow" };
+        let effect = match rule.effect {
+            policy::Effect::Allow => "allow",
+            policy::Effect::Deny => "deny",
+        };
+        let reference = &rule.rule;
+        let _infallible = writeln!(
+            text,
+            "  {effect:<8}  {} ({}:{}{shadow}): {}",
+            reference.name,
+            reference.file,
+            reference.line,
+            rule.said.as_str()
+        );
+        for part in &rule.parts {
+            let why = part.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let _infallible = writeln!(text, "              {}: {}{why}", part.said.as_str(), part.text);
+        }
+        for seen in &rule.saw {
+            let _infallible = writeln!(text, "              saw {} = {}", seen.name, seen.value);
+        }
+    }
+    if why.more > 0 {
+        let _infallible = writeln!(text, "            and {} more rules", why.more);
+    }
+    for seen in &why.saw {
+        let _infallible = writeln!(text, "            saw {} = {}", seen.name, seen.value);
+    }
+    text
+}
+
+/// What is dialled, and which addresses that may be.
+pub(super) fn behind(upstream: &Upstream) -> String {
+    match upstream {
+        Upstream::BuiltinSsh => "builtin:ssh, the agent's own SSH server; dials nothing".into(),
+        Upstream::Tcp(tcp) => format!("{upstream}, {}", super::scope::addresses(tcp)),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn moment(text: &str) -> Result<SystemTime, String> {
+    let at = OffsetDateTime::parse(text, &Rfc3339);
+    at.map(SystemTime::from).map_err(|error| error.to_string())
+}

@@ -1,0 +1,90 @@
+//! The first frames of a session's stream: what is asked, what is answered, and streams that are not even read.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use fairlead_runtime::frame;
+use fairlead_runtime::relay::Sink;
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
+use fairlead_wire::open::{Open, OpenAnswer};
+use fairlead_wire::refusal::{Reason, Refused};
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::time::timeout;
+
+use crate::link::GatewayStream;
+use crate::service::{Asked, Refusal};
+
+/// The answer must leave within this.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes that asked for nothing that can be looked up.
+pub(super) struct NoOpen {
+    pub(super) refusal: Refusal,
+    /// What was asked as far as it could be read, for the audit.
+    pub(super) open: Open,
+}
+
+impl NoOpen {
+    /// Nothing came at all.
+    pub(super) fn silent(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            open: Open::default(),
+        }
+    }
+}
+
+pub(super) async fn read_open(from_caller: &mut RecvStream, now: SystemTime) -> Result<Asked, Box<NoOpen>> {
+    let malformed = |detail: String| Box::new(NoOpen::silent(Refusal::new(Reason::Malformed, detail)));
+    let body = frame::read_frame(from_caller, MAX_CONTROL_FRAME)
+        .await
+        .map_err(|error| malformed(error.to_string()))?;
+    let body = body.ok_or_else(|| malformed("the stream ended before Open".into()))?;
+    let open: Open = codec::decode_body(&body).map_err(|error| malformed(error.to_string()))?;
+    Asked::read(&open, now).map_err(|refusal| Box::new(NoOpen { refusal, open }))
+}
+
+/// Sends the answer; a refusal also finishes the stream. False when the gateway is gone.
+pub(super) async fn answer(to_caller: &mut SendStream, answer: OpenAnswer) -> bool {
+    let refused = !matches!(answer.body, Some(fairlead_wire::open::Body::Opened(_)));
+    let Ok(bytes) = codec::encode(&answer, MAX_CONTROL_FRAME) else {
+        return false;
+    };
+    let sent = timeout(ANSWER_LIMIT, to_caller.write_all(&bytes)).await;
+    let sent = matches!(sent, Ok(Ok(())));
+    sent && (!refused || to_caller.finish().is_ok())
+}
+
+/// Completes when the gateway withdraws the session, with its reason. The relay alone would notice only once it reads
+/// from the gateway or writes to it, which it does not while an upstream takes no bytes.
+pub(crate) fn withdrawn(to_caller: &SendStream) -> impl Future<Output = Reason> + Send + use<> {
+    let stopped = to_caller.stopped();
+    async move {
+        match stopped.await {
+            Ok(Some(code)) => Reason::from_quic_code(code.into_inner()).unwrap_or(Reason::CallerGone),
+            // The gateway has everything that was said; what it still sends is another matter.
+            Ok(None) => std::future::pending().await,
+            Err(_) => Reason::Offline,
+        }
+    }
+}
+
+/// Refuses a stream without reading it and without a task, which a group that is stopping would not take.
+pub(super) fn turn_away(stream: GatewayStream, reason: Reason) {
+    let GatewayStream {
+        mut from_caller,
+        mut to_caller,
+    } = stream;
+    let answer = OpenAnswer::refused(Refused::new(reason, ""));
+    let sent = codec::encode(&answer, MAX_CONTROL_FRAME).is_ok_and(|bytes| {
+        // A few bytes on a fresh stream leave at once; where they do not, the reset below carries the reason.
+        let write = pin!(to_caller.write_all(&bytes));
+        matches!(write.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    });
+    if !(sent && to_caller.finish().is_ok()) {
+        to_caller.abort(reason.code());
+    }
+    // What the gateway still sends is not read.
+    drop(from_caller.stop(VarInt::from_u32(reason.code())));
+}

@@ -1,0 +1,133 @@
+//! Bytes between a caller and a checked address, for as long as the session's reason lasts.
+
+use std::time::Duration;
+
+use fairlead_policy::Limits;
+use fairlead_runtime::quic;
+use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink};
+use fairlead_wire::open::OpenAnswer;
+use fairlead_wire::refusal::{Reason, Refused};
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Services;
+use super::answer::{answer, withdrawn};
+use super::table::{Ending, Live};
+use crate::service::{DialError, dial};
+
+/// All addresses of an upstream together; with the lookup before it still below the time the gateway waits for an answer.
+const DIAL_LIMIT: Duration = Duration::from_secs(8);
+
+impl Services {
+    pub(super) async fn tunnel(
+        &self,
+        live: &Live,
+        limits: Limits,
+        from_caller: RecvStream,
+        mut to_caller: SendStream,
+    ) -> Option<Ending> {
+        let addresses = live.settled.get().map(|settled| settled.addresses.as_slice());
+        let deadline = Instant::now() + DIAL_LIMIT;
+        let upstream = tokio::select! {
+            upstream = dial(addresses.unwrap_or_default(), deadline) => upstream,
+            ending = self.lapsed(live, limits, &to_caller) => {
+                to_caller.abort(ending.reason.code());
+                return Some(ending);
+            }
+        };
+        match upstream {
+            Ok(upstream) => {
+                if !answer(&mut to_caller, OpenAnswer::opened()).await {
+                    return Some(Ending::with(Reason::Offline, "the gateway went away".into()));
+                }
+                self.carry(live, limits, from_caller, to_caller, upstream).await
+            }
+            Err(error @ (DialError::Connect(_) | DialError::TimedOut)) => {
+                // The gateway learns that it failed, not the addresses of the customer's network.
+                let told = "the upstream does not accept connections";
+                answer(
+                    &mut to_caller,
+                    OpenAnswer::refused(Refused::new(Reason::UpstreamFailed, told)),
+                )
+                .await;
+                Some(Ending::with(Reason::UpstreamFailed, error.to_string()))
+            }
+        }
+    }
+
+    async fn carry(
+        &self,
+        live: &Live,
+        limits: Limits,
+        mut from_caller: RecvStream,
+        mut to_caller: SendStream,
+        upstream: TcpStream,
+    ) -> Option<Ending> {
+        let (mut from_upstream, mut to_upstream) = upstream.into_split();
+        let mut lapsed = None;
+        let ending = self.lapsed(live, limits, &to_caller);
+        let lapse = async { lapsed = Some(ending.await) };
+        let caller = (&mut from_caller, &mut to_caller);
+        let upstream = (&mut from_upstream, &mut to_upstream);
+        let ended = relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await;
+        let ending = match ended {
+            Ended::Finished => return None,
+            Ended::Lapsed => lapsed.unwrap_or_else(|| Ending::of(Reason::AgentStopping)),
+            Ended::Idle => Ending::of(Reason::IdleLimit),
+            Ended::Failed(Side::Caller, error) => {
+                let reason = quic::abandoned_code(&error).and_then(Reason::from_quic_code);
+                Ending::of(reason.unwrap_or(Reason::CallerGone))
+            }
+            Ended::Failed(Side::Upstream, error) => Ending::with(Reason::UpstreamFailed, error.to_string()),
+        };
+        to_upstream.abort(0);
+        to_caller.abort(ending.reason.code());
+        // The gateway may have closed its half already.
+        drop(from_caller.stop(VarInt::from_u32(ending.reason.code())));
+        Some(ending)
+    }
+
+    /// Completes when a permitted session must end, whoever says so.
+    pub(crate) fn lapsed<'a>(
+        &'a self,
+        live: &'a Live,
+        limits: Limits,
+        to_caller: &SendStream,
+    ) -> impl Future<Output = Ending> + Send + use<'a> {
+        let withdrawn = withdrawn(to_caller);
+        async move {
+            tokio::select! {
+                biased; // the customer's own word goes first
+                ending = live.lapse.cancelled() => ending,
+                () = self.tasks.token().cancelled() => Ending::of(Reason::AgentStopping),
+                reason = withdrawn => Ending::of(reason),
+                () = after(limits.session) => Ending::of(Reason::SessionLimit),
+            }
+        }
+    }
+}
+
+/// Completes when nothing has moved for as long as `limit`, seen at a tenth of it.
+pub(crate) async fn silent(counters: &Counters, limit: Option<Duration>) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    let moved = || counters.to_upstream().saturating_add(counters.to_caller());
+    let (mut last, mut since) = (moved(), Instant::now());
+    loop {
+        tokio::time::sleep((limit / 10).max(Duration::from_millis(100))).await;
+        if moved() != last {
+            (last, since) = (moved(), Instant::now());
+        } else if since.elapsed() >= limit {
+            return;
+        }
+    }
+}
+
+async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,209 @@
+//! One session at the agent: read what is asked, decide by the customer's file, write the audit line, dial, carry bytes.
+//!
+//! A session lives as long as its reason: [`Services::decide_again`] asks the file again for every live one, and whoever
+//! ends one (`cut`, `pause`, a limit) gives the reason that both audits show.
+
+mod again;
+mod answer;
+mod carry;
+mod crowd;
+mod records;
+mod table;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fairlead_runtime::audit::AuditLog;
+use fairlead_runtime::clock::Clock;
+use fairlead_runtime::tasks::TaskGroup;
+use fairlead_wire::open::OpenAnswer;
+use fairlead_wire::refusal::{Reason, Refused};
+use quinn::{RecvStream, SendStream};
+use tokio::time::timeout;
+
+use crate::builtin::Builtin;
+use crate::config::Upstream;
+use crate::link::{GatewayStream, Sessions};
+use crate::pause::Pause;
+use crate::service::{self, Admission, AllowList, Neighbourhood, Refusal, Resolver};
+
+pub(crate) use again::watch_time;
+pub(crate) use carry::silent;
+pub(crate) use crowd::Crowd;
+pub(crate) use records::rule_name;
+pub(crate) use table::{Ending, Live, Table};
+
+use table::Settled;
+
+use answer::{NoOpen, answer, read_open, turn_away, withdrawn};
+
+/// `Open` must be complete this soon after its stream began.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// Sessions at a time; the link lets the gateway have as many streams open.
+const SESSIONS: u32 = 1024;
+
+/// Serves the sessions that the gateway opens.
+pub(crate) struct Services {
+    /// The file in force; replaced whole.
+    pub(crate) list: Mutex<Arc<AllowList>>,
+    pub(crate) audit: Arc<AuditLog>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) near: Neighbourhood,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) builtin: Option<Builtin>,
+    pub(crate) live: Arc<Table>,
+    pub(crate) pause: Pause,
+    pub(crate) crowd: Crowd,
+    pub(crate) tasks: TaskGroup,
+}
+
+impl Sessions for Services {
+    fn at_once(&self) -> u32 {
+        SESSIONS
+    }
+
+    fn begin(self: Arc<Self>, stream: GatewayStream) {
+        if self.tasks.token().is_cancelled() {
+            return self.turn_away(stream, Reason::AgentStopping);
+        }
+        if self.tasks.len() >= usize::try_from(SESSIONS).unwrap_or(usize::MAX) || !self.crowd.has_room() {
+            return self.turn_away(stream, Reason::Limit);
+        }
+        let services = Arc::clone(&self);
+        self.tasks.spawn("session", async move { services.serve(stream).await });
+    }
+
+    fn turn_away(self: Arc<Self>, stream: GatewayStream, reason: Reason) {
+        turn_away(stream, reason);
+        if self.crowd.count(reason) {
+            // One line a second says how many there were: a peer that floods shall not fill the customer's disk.
+            let services = Arc::clone(&self);
+            self.tasks
+                .spawn("turned-away", async move { services.record_turned_away().await });
+        }
+    }
+
+    fn gateway_is_at(&self, address: std::net::IpAddr) {
+        self.near.gateway_is_at(address);
+    }
+
+    fn trust_user_cas(&self, lines: &[String]) {
+        if let Some(builtin) = &self.builtin {
+            builtin.trust_user_cas(lines);
+        }
+    }
+
+    fn present_host_certificate(&self, line: &str) {
+        if let Some(builtin) = &self.builtin {
+            builtin.present_host_certificate(line);
+        }
+    }
+}
+
+impl Services {
+    /// The file in force.
+    pub(crate) fn list(&self) -> Arc<AllowList> {
+        Arc::clone(&self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn serve(self: Arc<Self>, stream: GatewayStream) {
+        let GatewayStream {
+            mut from_caller,
+            mut to_caller,
+        } = stream;
+        let asked = match timeout(OPEN_LIMIT, read_open(&mut from_caller, self.clock.now())).await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(unusable)) => return self.refuse_unread(*unusable, &mut to_caller).await,
+            Err(_) => {
+                let refusal = Refusal::new(Reason::Malformed, "no Open within 10 s");
+                return self.refuse_unread(NoOpen::silent(refusal), &mut to_caller).await;
+            }
+        };
+        // In the table before it is decided: whatever changes from here on finds the session there.
+        let Some(seat) = self.live.enter(asked.clone()) else {
+            let refusal = Refusal::new(Reason::Malformed, "a session with this id lives");
+            return self.refuse(&asked, refusal, &mut to_caller).await;
+        };
+        let live = &seat.live;
+        let admission = match self.permit(live, &to_caller).await {
+            Ok(admission) => admission,
+            Err(refusal) => return self.refuse(&live.asked, refusal, &mut to_caller).await,
+        };
+        let ending = self.carry_out(live, admission, from_caller, to_caller).await;
+        self.record_end(live, ending);
+    }
+
+    /// Everything that must be true before a byte leaves for the upstream; ends with the audit line that says so.
+    async fn permit(&self, live: &Arc<Live>, to_caller: &SendStream) -> Result<Admission, Refusal> {
+        if self.pause.is_on() {
+            let refusal = Refusal::new(Reason::AgentStopping, "the customer has paused this agent");
+            return Err(refusal.but_here("paused", ""));
+        }
+        let admission = self.list().admit(&live.asked, self.clock.now())?;
+        let addresses = match &admission.upstream {
+            Upstream::BuiltinSsh => Vec::new(),
+            Upstream::Tcp(upstream) => {
+                let look = || self.near.look();
+                tokio::select! {
+                    found = service::resolve(upstream, self.resolver.as_ref(), look) => found.map_err(|error| {
+                        // The gateway learns that it failed, not the addresses of the customer's network.
+                        Refusal::new(Reason::UpstreamFailed, "the upstream's name gives no address that may be dialled")
+                            .but_here(error.name(), error.to_string())
+                    })?,
+                    reason = withdrawn(to_caller) => return Err(Refusal::new(reason, "")),
+                    () = self.tasks.token().cancelled() => return Err(Refusal::new(Reason::AgentStopping, "")),
+                }
+            }
+        };
+        // Nothing waits from here to the line: what was cut, paused or changed meanwhile is seen.
+        if let Some(ending) = live.lapse.reason() {
+            let refusal = Refusal::new(ending.reason, "").but_here(ending.name, ending.detail);
+            return Err(Refusal {
+                rule: ending.rule,
+                ..refusal
+            });
+        }
+        let settled = Settled {
+            upstream: admission.upstream.clone(),
+            rule: admission.rule.clone(),
+            addresses,
+        };
+        // Set once, here.
+        drop(live.settled.set(settled));
+        if let (Some(most), Some(rule)) = (admission.limits.sessions_per_caller, &admission.rule)
+            && self.live.beside(live, rule) >= usize::try_from(most).unwrap_or(usize::MAX)
+        {
+            return Err(Refusal {
+                rule: admission.rule,
+                ..Refusal::new(Reason::Limit, format!("at most {most} sessions of one caller"))
+            });
+        }
+        self.record_permit(live)
+            .map_err(|()| Refusal::new(Reason::AuditFailed, "the agent cannot write its audit log"))?;
+        Ok(admission)
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        admission: Admission,
+        from_caller: RecvStream,
+        mut to_caller: SendStream,
+    ) -> Option<Ending> {
+        let limits = admission.limits;
+        match (&admission.upstream, &self.builtin) {
+            (Upstream::Tcp(_), _) => self.tunnel(live, limits, from_caller, to_caller).await,
+            (Upstream::BuiltinSsh, Some(builtin)) => {
+                if !answer(&mut to_caller, OpenAnswer::opened()).await {
+                    return Some(Ending::with(Reason::Offline, "the gateway went away".into()));
+                }
+                builtin.serve(self, live, limits, from_caller, to_caller).await
+            }
+            (Upstream::BuiltinSsh, None) => {
+                let refused = Refused::new(Reason::Unsupported, "no SSH server here");
+                answer(&mut to_caller, OpenAnswer::refused(refused)).await;
+                Some(Ending::of(Reason::Unsupported))
+            }
+        }
+    }
+}
