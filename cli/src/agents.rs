@@ -1,17 +1,21 @@
 //! `fairlead agents`: what the gateway knows of its agents.
 
+mod import;
+
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use fairlead_identity::name::Label;
 use hyper::Method;
 
-use crate::admin_client::api::{Agent, AgentDetail, Agents, ChangeAgent, Conflict};
+use crate::admin_client::api::{
+    Agent, AgentDetail, AgentName, Agents, ApproveAgents, ChangeAgent, Conflict, MAX_APPROVALS,
+};
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, label, site_and_name};
 use crate::output::{self, Table};
 
-/// List, show, label and delete agents.
+/// List, show, approve, import, label and delete agents.
 #[derive(Clone, Debug, Args)]
 pub struct AgentsArgs {
     #[command(flatten)]
@@ -33,6 +37,37 @@ enum AgentsAct {
         /// NAME.SITE; NAME alone is in site default
         agent: String,
     },
+    /// Approve names that devices of a fleet hold, so that they get their certificates
+    #[command(after_help = "Examples:
+  fairlead agents approve pump-7.plant-7 pump-8.plant-7
+  fairlead agents approve --all --site plant-7
+
+A name that is not to be approved is rejected with `fairlead agents delete`.")]
+    Approve {
+        /// NAME.SITE; NAME alone is in site default
+        #[arg(required_unless_present = "all")]
+        agents: Vec<String>,
+        /// Every name of the site that waits
+        #[arg(long, requires = "site", conflicts_with = "agents")]
+        all: bool,
+        /// The site of --all
+        #[arg(long, value_parser = label, requires = "all")]
+        site: Option<Label>,
+    },
+    /// Register agents before they enrol, from a CSV file; a fleet's devices get these names without approval
+    #[command(
+        after_help = "The first line says what the columns are: name, site, then one per label. An empty cell sets no label.
+
+  name,site,tier,row
+  pump-7,plant-7,edge,3
+
+Either every line is taken or none; mistakes are told with their lines.
+
+Examples:
+  fairlead agents import pumps.csv
+  fairlead agents import pumps.csv --out joins --ttl 2d     # and one join string per line, in joins/NAME.SITE.join"
+    )]
+    Import(import::ImportArgs),
     /// Set labels, or take them away with KEY-
     #[command(after_help = "Example:
   fairlead agents label pump-7.plant-7 tier=edge row-")]
@@ -43,7 +78,7 @@ enum AgentsAct {
         #[arg(required = true, value_parser = label_change)]
         changes: Vec<(String, Option<String>)>,
     },
-    /// Delete an agent: its link and sessions end, its certificate is good no longer, its name is free again
+    /// Delete an agent, or reject a name that waits: link and sessions end, its key is worth nothing, its name is free
     Delete {
         /// NAME.SITE; NAME alone is in site default
         agent: String,
@@ -75,6 +110,18 @@ pub async fn run(args: AgentsArgs, context: &Context) -> Result<(), CommandError
                 context.print(&sheet(&detail))
             }
         }
+        AgentsAct::Approve { agents, site, .. } => {
+            let waiting = match site {
+                Some(site) => waiting(&client, &site).await?,
+                None => agents.iter().map(|agent| named(agent)).collect::<Result<_, _>>()?,
+            };
+            let approved = approve(&client, &waiting).await?;
+            if json {
+                return output::json(context, &ApproveAgents { agents: approved });
+            }
+            context.note(&format!("Approved: {}", approved.len()))
+        }
+        AgentsAct::Import(args) => import::run(args, &client, json, context).await,
         AgentsAct::Label { agent, changes } => {
             let body = ChangeAgent {
                 labels: changes.into_iter().collect::<BTreeMap<_, _>>(),
@@ -91,6 +138,33 @@ pub async fn run(args: AgentsArgs, context: &Context) -> Result<(), CommandError
             context.note(&format!("Agent {agent} is deleted; its name is free again."))
         }
     }
+}
+
+fn named(agent: &str) -> Result<AgentName, CommandError> {
+    let (site, name) = site_and_name(agent)?;
+    Ok(AgentName {
+        name: name.to_string(),
+        site: site.to_string(),
+    })
+}
+
+/// The names of a site that wait for approval.
+async fn waiting(client: &AdminClient, site: &Label) -> Result<Vec<AgentName>, CommandError> {
+    let listed: Agents = client.get(&format!("/v1/agents?site={site}")).await?;
+    let pending = listed.agents.into_iter().filter(|agent| agent.pending);
+    let named = pending.map(|Agent { name, site, .. }| AgentName { name, site });
+    Ok(named.collect())
+}
+
+/// Approves exactly these, so that nobody slips in between the look and the word.
+async fn approve(client: &AdminClient, agents: &[AgentName]) -> Result<Vec<AgentName>, CommandError> {
+    let mut approved = Vec::new();
+    for some in agents.chunks(MAX_APPROVALS) {
+        let request = ApproveAgents { agents: some.to_vec() };
+        let answer: ApproveAgents = client.send(Method::POST, "/v1/agents/approve", &request).await?;
+        approved.extend(answer.agents);
+    }
+    Ok(approved)
 }
 
 fn path(agent: &str) -> Result<String, CommandError> {
@@ -135,6 +209,8 @@ fn state(agent: &Agent) -> (String, String, String) {
             output::moment(Some(link.since)),
             link.address.clone(),
         ),
+        None if agent.pending => ("pending".into(), output::moment(agent.enrolled_at), String::new()),
+        None if agent.enrolled_at.is_none() => ("not enrolled".into(), output::moment(None), String::new()),
         None if agent.disabled => ("disabled".into(), output::moment(agent.last_seen), String::new()),
         None => (
             format!("offline{conflict}"),

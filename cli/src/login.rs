@@ -93,6 +93,6 @@ fn of_gateway(error: EnrollError) -> CommandError {
         EnrollError::Refused { .. } | EnrollError::WrongGateway { .. } | EnrollError::WrongKind(_) => {
             CommandError::denied(error)
         }
-        EnrollError::Answer(_) => CommandError::failed(error),
+        EnrollError::Answer(_) | EnrollError::Pending(_) => CommandError::failed(error),
     }
 }

@@ -23,19 +23,36 @@ pub struct TokenArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum TokenAct {
-    /// Make one join string, good for one use
+    /// Make one join string: for one use, or with --agents for a fleet
     #[command(after_help = "Examples:
   fairlead token create --agent pump-7 --site plant-7 --label tier=edge
-  fairlead token create --user alice --group field > alice.join")]
+  fairlead token create --agent pump-7.plant-7 --replace
+  fairlead token create --agents 'pump-*' --site plant-7 --uses 3000 --ttl 180d > fleet.join
+  fairlead token create --user alice --group field > alice.join
+
+A pattern of --agents fits a name as a whole; * stands for any run of characters, none included: 'pump-*' fits
+pump-7 and pump-a-1, not old-pump-7.")]
     Create(Box<CreateArgs>),
 }
 
 #[derive(Clone, Debug, Args)]
-#[command(group(ArgGroup::new("whom").required(true).args(["agent", "user"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["agent", "agents", "user"])))]
 struct CreateArgs {
     /// The agent to enrol: NAME, or NAME.SITE
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// Agents that propose their names themselves: a pattern such as 'pump-*'. Names wait for `fairlead agents approve`
+    #[arg(long, value_name = "PATTERN")]
+    agents: Option<String>,
+    /// How many devices may use the string
+    #[arg(long, value_name = "N", requires = "agents", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: Option<u32>,
+    /// Take the fleet's names as they come, without approval
+    #[arg(long, requires = "agents")]
+    no_approval: bool,
+    /// Give an enrolled agent a new key; the old one is worth nothing once the string is used
+    #[arg(long, requires = "agent", conflicts_with_all = ["labels", "hosts"])]
+    replace: bool,
     /// The user whose machine may log in
     #[arg(long, value_name = "NAME", value_parser = label)]
     user: Option<Label>,
@@ -46,7 +63,7 @@ struct CreateArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     labels: Vec<(String, String)>,
     /// A group of the user; may be repeated
-    #[arg(long = "group", value_name = "GROUP", conflicts_with = "agent")]
+    #[arg(long = "group", value_name = "GROUP", conflicts_with_all = ["agent", "agents"])]
     groups: Vec<String>,
     /// A host to bind to the agent; may be repeated
     #[arg(long = "host", value_name = "HOST", value_parser = label, conflicts_with = "user")]
@@ -86,6 +103,10 @@ fn request(args: CreateArgs) -> Result<CreateToken, CommandError> {
     };
     Ok(CreateToken {
         agent,
+        agents: args.agents,
+        uses: args.uses,
+        no_approval: args.no_approval,
+        replace: args.replace,
         user: args.user.map(|user| user.to_string()),
         site: site.map(|site| site.to_string()),
         labels: args.labels.into_iter().collect(),
@@ -97,9 +118,10 @@ fn request(args: CreateArgs) -> Result<CreateToken, CommandError> {
 
 /// What the person should know; apart from the string, so that the string can be piped.
 fn remark(created: &TokenCreated) -> String {
-    let whom = match &created.site {
-        Some(site) => format!("{} {} in site {site}", created.kind, created.name),
-        None => format!("{} {}", created.kind, created.name),
+    let site = created.site.as_deref().unwrap_or_default();
+    let whom = match site {
+        "" => format!("{} {}", created.kind, created.name),
+        site => format!("{} {} in site {site}", created.kind, created.name),
     };
     let program = if created.kind == "agent" {
         "fairlead-agent enroll"
@@ -107,7 +129,15 @@ fn remark(created: &TokenCreated) -> String {
         "fairlead login"
     };
     let until = output::moment(Some(created.expires));
+    let uses = match created.uses {
+        1 => "one use".to_owned(),
+        uses => format!("{uses} uses"),
+    };
+    let approval = match created.approval {
+        true => format!("\nNames wait for: fairlead agents approve NAME.{site}, or --all --site {site}."),
+        false => String::new(),
+    };
     format!(
-        "Join string for {whom}: one use, until {until}. It is a secret and is not shown again.\nThere: {program} --token-file - (then paste it), or --token-file FILE."
+        "Join string for {whom}: {uses}, until {until}. It is a secret and is not shown again.\nThere: {program} --token-file - (then paste it), or --token-file FILE.{approval}"
     )
 }

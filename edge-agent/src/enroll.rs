@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use fairlead_identity::join::{JoinKind, JoinString};
 use fairlead_identity::keys::PrivateKey;
+use fairlead_identity::name::Label;
 use fairlead_identity::tls;
 use fairlead_identity::verify::Roots;
 use fairlead_runtime::frame;
@@ -18,7 +19,7 @@ use fairlead_wire::version::{ALPN_ENROLL, VERSION_MAX, VERSION_MIN};
 use tokio::time::timeout;
 
 use crate::identity_files::{self, IdentityFiles};
-use crate::link;
+use crate::{joining, link};
 
 /// From the handshake to the answer.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(20);
@@ -54,6 +55,9 @@ pub enum EnrollError {
         /// The gateway's own words.
         detail: String,
     },
+    /// The name is held for this key until an administrator approves it; ask again with the same key.
+    #[error("not yet: {0}")]
+    Pending(String),
     /// The answer made no sense.
     #[error("the gateway's answer cannot be used: {0}")]
     Answer(String),
@@ -74,6 +78,19 @@ pub async fn exchange(
     csr_der: Vec<u8>,
     reported: BTreeMap<String, String>,
 ) -> Result<Enrolled, EnrollError> {
+    exchange_as(join, csr_der, reported, "").await
+}
+
+/// As [`exchange`], for a device that proposes its name; only join strings of fleets look at it.
+///
+/// # Errors
+/// See [`EnrollError`].
+pub async fn exchange_as(
+    join: &JoinString,
+    csr_der: Vec<u8>,
+    reported: BTreeMap<String, String>,
+    proposed_name: &str,
+) -> Result<Enrolled, EnrollError> {
     let tls = tls::enroll_quic(join.ca_sha256, ALPN_ENROLL).map_err(EnrollError::unusable)?;
     let connection = link::dial(&join.addresses, &join.domain, &tls, Role::Caller)
         .await
@@ -91,6 +108,7 @@ pub async fn exchange(
         secret: join.secret.expose().to_vec(),
         csr_der,
         reported,
+        proposed_name: proposed_name.to_owned(),
         ..request()
     };
     settle(&connection, &request).await
@@ -158,6 +176,9 @@ async fn settle(connection: &quinn::Connection, request: &EnrollRequest) -> Resu
     answer.check().map_err(EnrollError::unusable)?;
     match answer.body {
         Some(Body::Enrolled(enrolled)) => Ok(enrolled),
+        Some(Body::Refused(refused)) if refused.known_reason() == Reason::Pending => {
+            Err(EnrollError::Pending(refused.detail))
+        }
         Some(Body::Refused(refused)) => Err(EnrollError::Refused {
             reason: refused.known_reason(),
             detail: refused.detail,
@@ -183,6 +204,18 @@ async fn ask(connection: &quinn::Connection, request: &EnrollRequest) -> anyhow:
 /// # Errors
 /// When the agent is enrolled already, the join string is for something else, or the exchange fails.
 pub async fn enroll_agent(join: &JoinString, state_dir: &Path) -> anyhow::Result<identity_files::Enrolled> {
+    enroll_agent_as(join, state_dir, None).await
+}
+
+/// As [`enroll_agent`]. To a fleet's join string the device proposes `name`, or what it proposed before, or its host name.
+///
+/// # Errors
+/// Those of [`enroll_agent`].
+pub async fn enroll_agent_as(
+    join: &JoinString,
+    state_dir: &Path,
+    name: Option<&Label>,
+) -> anyhow::Result<identity_files::Enrolled> {
     if join.kind != JoinKind::Agent {
         bail!(EnrollError::WrongKind(join.kind));
     }
@@ -195,7 +228,16 @@ pub async fn enroll_agent(join: &JoinString, state_dir: &Path) -> anyhow::Result
         );
     }
     let key = files.key()?;
-    let answer = exchange(join, key.csr_der()?, reported()).await?;
+    let proposed = match name {
+        Some(name) => Some(name.clone()),
+        None => files.proposed_name()?.or_else(|| joining::label_of(&hostname()?)),
+    };
+    let text = proposed.as_ref().map(Label::as_str).unwrap_or_default();
+    let answered = exchange_as(join, key.csr_der()?, reported(), text).await;
+    if let (Err(EnrollError::Pending(_)), Some(name)) = (&answered, &proposed) {
+        files.keep_proposed_name(name)?;
+    }
+    let answer = answered?;
     let gateways = if answer.gateway_addresses.is_empty() {
         join.addresses.clone()
     } else {
@@ -210,12 +252,16 @@ pub async fn enroll_agent(join: &JoinString, state_dir: &Path) -> anyhow::Result
     Ok(enrolled)
 }
 
+fn hostname() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
 /// What the agent tells about its machine; shown to operators, unusable in rules.
 pub(crate) fn reported() -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     facts.insert("os".into(), std::env::consts::OS.into());
     facts.insert("arch".into(), std::env::consts::ARCH.into());
-    if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
+    if let Some(name) = hostname() {
         facts.insert(
             "hostname".into(),
             name.chars().filter(|c| !c.is_control()).take(64).collect(),

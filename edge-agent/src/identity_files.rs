@@ -13,6 +13,8 @@ use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::{self, CopiedState};
+
 /// An enrolled agent's identity.
 pub struct Identity {
     /// The agent's key; it was made here and never left.
@@ -100,10 +102,14 @@ impl IdentityFiles {
     /// The key of an enrolment that was begun, or a new one; a repeated enrolment must present the same key.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// When the file cannot be read or written, and [`CopiedState`] when another machine made the key.
     pub fn key(&self) -> anyhow::Result<PrivateKey> {
         if let Some(key) = self.present_key()? {
             return Ok(key);
+        }
+        // First, so that no key is without it.
+        if let Some(machine) = machine::this_machine() {
+            write_private(&self.path("machine"), machine.as_bytes(), 0o600)?;
         }
         let key = PrivateKey::generate()?;
         write_private(&self.path("key.pem"), key.to_pem().expose_secret().as_bytes(), 0o600)?;
@@ -115,9 +121,50 @@ impl IdentityFiles {
         if !path.exists() {
             return Ok(None);
         }
+        self.is_of_this_machine()?;
         let pem = read_secret(&path)?;
         let key = PrivateKey::from_pem(pem.expose_secret());
         key.map(Some).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// A directory without the file was made where machines have no id; so nothing can be said of it.
+    fn is_of_this_machine(&self) -> anyhow::Result<()> {
+        let path = self.path("machine");
+        if !path.exists() {
+            return Ok(());
+        }
+        let made_on = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        match machine::this_machine() {
+            Some(here) if here != made_on.trim() => Err(CopiedState { dir: self.dir.clone() }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name that this device proposed when it was told to wait for approval.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn proposed_name(&self) -> anyhow::Result<Option<Label>> {
+        let path = self.path("proposed_name");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = text.trim().parse();
+        name.map(Some)
+            .with_context(|| format!("{} is damaged; remove it", path.display()))
+    }
+
+    /// Remembers that name: a host name may change while the device waits, what the key holds does not.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_proposed_name(&self, name: &Label) -> anyhow::Result<()> {
+        Ok(write_private(
+            &self.path("proposed_name"),
+            name.as_str().as_bytes(),
+            0o600,
+        )?)
     }
 
     /// Keeps the outcome of an enrolment. Each file is whole or absent; the last one makes it count.

@@ -1,13 +1,15 @@
 //! `fairlead-agent`: parses, builds, runs, maps to an exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use fairlead_agent::console::{Console, Shown};
-use fairlead_agent::{Agent, config, enroll};
+use fairlead_agent::machine::CopiedState;
+use fairlead_agent::{Agent, config, enroll, joining};
 use fairlead_identity::join::{JoinError, JoinString};
+use fairlead_identity::name::Label;
 use fairlead_runtime::audit::AuditError;
 use fairlead_runtime::config_file::PrivateError::{ForeignOwner, NotADirectory, TooOpen};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
@@ -20,6 +22,7 @@ use fairlead_runtime::{metrics, notify, process, telemetry};
     version,
     after_help = "Examples:
   fairlead-agent enroll --token-file join.txt
+  fairlead-agent enroll --token-file fleet.txt --name pump-7
   fairlead-agent check
   fairlead-agent scope
   fairlead-agent explain ssh://pump-7.plant-7.internal --as alice --group field
@@ -41,8 +44,15 @@ enum Command {
         /// File with the join string; `-` reads standard input.
         #[arg(long)]
         token_file: PathBuf,
+        /// The name to propose where the join string is for a fleet; the host name unless given.
+        #[arg(long)]
+        name: Option<Label>,
+        /// Ends instead of waiting when the name must be approved first; run it again later.
+        #[arg(long)]
+        no_wait: bool,
     },
-    /// Runs in the foreground until SIGTERM.
+    /// Runs in the foreground until SIGTERM. An agent that is not enrolled and finds a join file (/etc/fairlead-agent/join) enrols
+    /// itself by it first.
     Run,
     /// Says everything that is wrong with the file and the identity.
     Check,
@@ -109,10 +119,23 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Command::Enroll { token_file } => {
+        Command::Enroll {
+            token_file,
+            name,
+            no_wait,
+        } => {
             let join = read_join(&token_file).map_err(|error| failed(&error, enroll_code(&error)))?;
-            let enrolled = enroll::enroll_agent(&join, &config.state_dir).await;
+            let enrolled = if no_wait {
+                enroll::enroll_agent_as(&join, &config.state_dir, name.as_ref()).await
+            } else {
+                joining::until_approved(&join, &config.state_dir, name.as_ref(), say).await
+            };
             let enrolled = enrolled.map_err(|error| failed(&error, enroll_code(&error)))?;
+            if let Some(name) = name.filter(|name| !enrolled.principal.ends_with(&format!("/{name}"))) {
+                say(&format!(
+                    "the join string names this agent, so --name {name} was not looked at"
+                ));
+            }
             say(&format!(
                 "enrolled as {}; start it with `fairlead-agent run`",
                 enrolled.principal
@@ -125,14 +148,22 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Run => serve(config).await,
+        Command::Run => {
+            let join_file = joining::join_file(&arguments.config);
+            serve(config, &join_file).await
+        }
         // Answered above: it needs nothing of what follows.
         Command::Console(_) => Ok(()),
     }
 }
 
-async fn serve(config: config::Config) -> Result<(), Failure> {
+async fn serve(config: config::Config, join_file: &Path) -> Result<(), Failure> {
     let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
+    if joining::is_wanted(join_file, &config.state_dir).map_err(|error| failed(&error, 78))?
+        && !enrolled_by(join_file, &config.state_dir, &mut signals).await?
+    {
+        return Ok(());
+    }
     let agent = Agent::start(config, &CancellationToken::new()).await.map_err(|error| {
         // A log that another process holds, or a full disk, is nothing that the file says.
         let code = if error.is::<AuditError>() { 1 } else { 78 };
@@ -193,14 +224,37 @@ async fn reload(agent: &Agent) {
     notify::ready();
 }
 
+/// Enrols by a join file, for as long as it takes; `false` when the agent is told to stop before.
+async fn enrolled_by(join_file: &Path, state_dir: &Path, signals: &mut stop::Signals) -> Result<bool, Failure> {
+    // Approval may take days; for the service manager the agent is up.
+    notify::ready();
+    notify::status("waits for its enrolment");
+    tokio::select! {
+        enrolled = joining::by_file(join_file, state_dir) => {
+            let enrolled = enrolled.map_err(|error| failed(&error, 78))?;
+            say(&format!("enrolled as {} by {}", enrolled.principal, join_file.display()));
+            notify::status("enrolled");
+            Ok(true)
+        }
+        // Returns at once where systemd does not watch.
+        () = async { notify::keep_watchdog_fed(|| true).await; std::future::pending().await } => Ok(false),
+        () = async { while signals.next().await == Signal::Reload {} } => {
+            notify::stopping();
+            Ok(false)
+        }
+    }
+}
+
 /// How an enrolment that failed ends the process.
 fn enroll_code(error: &anyhow::Error) -> u8 {
-    use enroll::EnrollError::{Answer, Refused, Unreachable, WrongGateway, WrongKind};
+    use enroll::EnrollError::{Answer, Pending, Refused, Unreachable, WrongGateway, WrongKind};
     match error.downcast_ref() {
         Some(Unreachable(_)) => 69,
         Some(Refused { .. } | WrongGateway { .. } | WrongKind(_)) => 77,
-        Some(Answer(_)) => 1,
+        // Not a no: only that nobody has said yes so far.
+        Some(Answer(_) | Pending(_)) => 1,
         None if error.is::<JoinError>() => 77,
+        None if error.is::<CopiedState>() => 78,
         // Somebody must put the state directory right before anything else.
         None if matches!(
             error.downcast_ref(),
@@ -213,7 +267,7 @@ fn enroll_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn read_join(path: &std::path::Path) -> anyhow::Result<JoinString> {
+fn read_join(path: &Path) -> anyhow::Result<JoinString> {
     let text = fairlead_runtime::config_file::read_secret_or_stdin(path)?;
     Ok(JoinString::parse(secrecy::ExposeSecret::expose_secret(&text))?)
 }

@@ -154,6 +154,10 @@ impl Gateway {
             lives: config.certificates,
             domain: config.domain.clone(),
             trust_domain: config.trust_domain.clone(),
+            shut_out: {
+                let (table, roster) = (Arc::clone(&table), Arc::clone(&roster));
+                Arc::new(move |id| live::shut_out(&table, &roster, id))
+            },
             announce: announced(&config, address.port()),
         });
         let (faces_stop, links_stop) = (CancellationToken::new(), CancellationToken::new());

@@ -131,13 +131,7 @@ impl Live for LiveGateway {
 
     fn changed(&self, change: &Change) {
         match change {
-            Change::AgentGone(id) => {
-                // Before the link goes, so that sessions end for this reason and not for the loss of it.
-                self.table.end_through(&id.site, &id.name, Reason::Revoked);
-                if let Some(agent) = key(id) {
-                    self.roster.disconnect(&agent, Reason::Revoked);
-                }
-            }
+            Change::AgentGone(id) => shut_out(&self.table, &self.roster, id),
             // New sessions see every change at once; live ones are decided again.
             Change::User(name) => {
                 if let Ok(name) = name.parse() {
@@ -157,6 +151,15 @@ impl Live for LiveGateway {
 
     fn audit(&self, record: &Record) -> Result<(), NotAudited> {
         self.gate.trail().event(record).map_err(|_| NotAudited)
+    }
+}
+
+/// Ends an agent's sessions and its link as `revoked`.
+pub(crate) fn shut_out(table: &Table, roster: &Roster, id: &AgentId) {
+    // Before the link goes, so that sessions end for this reason and not for the loss of it.
+    table.end_through(&id.site, &id.name, Reason::Revoked);
+    if let Some(agent) = key(id) {
+        roster.disconnect(&agent, Reason::Revoked);
     }
 }
 

@@ -20,6 +20,8 @@ fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // There only where the machine that tests has an id.
+        .filter(|name| name != "machine")
         .collect();
     names.sort();
     names
@@ -50,4 +52,26 @@ fn looking_makes_nothing() {
     assert_eq!(names(&state), ["chain.pem", "enrolled.json", "key.pem"]);
     IdentityFiles::open(&state).unwrap().load().unwrap();
     assert_eq!(names(&state).len(), 4, "a start keeps the host key");
+}
+
+#[test]
+fn a_key_that_another_machine_made_is_refused_and_the_way_out_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let files = enrolled(&state);
+    if machine::this_machine().is_none() {
+        return;
+    }
+    write_private(&state.join("machine"), "0".repeat(64).as_bytes(), 0o600).unwrap();
+    for error in [files.load().err().unwrap(), files.key().err().unwrap()] {
+        assert!(error.is::<CopiedState>(), "{error}");
+        let text = error.to_string();
+        let moved = format!("mv {} ", state.display());
+        assert!(
+            text.contains(&moved) && text.contains("fairlead-agent enroll"),
+            "{text}"
+        );
+    }
+    std::fs::remove_file(state.join("machine")).unwrap();
+    files.load().unwrap();
 }

@@ -99,6 +99,10 @@ reasons! {
     PolicyChanged = 25, "policy-changed";
     /// The caller closed the connection while bytes were on their way.
     CallerGone = 26, "caller-gone";
+    /// The name is held for this key and waits for an administrator's approval; ask again with the same key.
+    Pending = 27, "pending";
+    /// The join string does not allow the name that the device proposes.
+    BadName = 28, "bad-name";
 }
 
 impl Reason {
@@ -129,7 +133,9 @@ impl Reason {
             | Self::BadToken
             | Self::TokenSpent
             | Self::TokenExpired
-            | Self::Conflict => self,
+            | Self::Conflict
+            | Self::Pending
+            | Self::BadName => self,
             _ if !permitted => Self::Denied,
             Self::AuditFailed => Self::Internal,
             _ => self,

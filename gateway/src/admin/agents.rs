@@ -137,6 +137,7 @@ fn shown(row: AgentRow, seen: Seen) -> api::Agent {
         certificate_serial: row.serial,
         certificate_not_after: row.not_after,
         disabled: row.disabled,
+        pending: row.pending,
         online: seen.link,
         conflict: seen.conflict,
     }

@@ -31,12 +31,29 @@ pub struct ErrorBody {
     pub help: String,
 }
 
-/// `POST /v1/tokens`: exactly one of `agent` and `user`.
+/// The most agents in one import; in a request of at most [`MAX_IMPORT_BYTES`].
+pub const MAX_IMPORT: usize = 10_000;
+
+/// Longest request body of an import, in bytes.
+pub const MAX_IMPORT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most agents approved in one request.
+pub const MAX_APPROVALS: usize = 500;
+
+/// `POST /v1/tokens`: exactly one of `agent`, `agents` and `user`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateToken {
     /// Name of the agent to enrol.
     pub agent: Option<String>,
+    /// Pattern of the names that a fleet's devices may propose; `*` stands for any run of characters.
+    pub agents: Option<String>,
+    /// How many keys may use it, for `agents`; 1 unless given.
+    pub uses: Option<u32>,
+    /// Whether a fleet's names are good at once; without it they wait for approval, imported ones excepted.
+    pub no_approval: bool,
+    /// Whether the key of an enrolled `agent` is to be replaced by the one that uses the string.
+    pub replace: bool,
     /// Name of the user to let in.
     pub user: Option<String>,
     /// Site of the agent ([`DEFAULT_SITE`] unless given), or the one site the user never leaves.
@@ -58,12 +75,16 @@ pub struct TokenCreated {
     pub join: String,
     /// `agent` or `user`.
     pub kind: String,
-    /// Whom it lets in.
+    /// Whom it lets in; a fleet's pattern.
     pub name: String,
     /// The site.
     pub site: Option<String>,
     /// When it ends to be good.
     pub expires: i64,
+    /// How many keys may use it.
+    pub uses: u32,
+    /// Whether names wait for approval.
+    pub approval: bool,
 }
 
 impl fmt::Debug for TokenCreated {
@@ -176,6 +197,9 @@ pub struct Agent {
     pub certificate_not_after: Option<i64>,
     /// Kept out.
     pub disabled: bool,
+    /// A device of a fleet holds the name and waits for approval.
+    #[serde(default)]
+    pub pending: bool,
     /// Its link, if there is one now.
     pub online: Option<Link>,
     /// Set while two machines use its key.
@@ -212,7 +236,7 @@ pub struct Link {
 /// `GET /v1/agents[?site=S]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agents {
-    /// By site and name.
+    /// Those that wait for approval first, then by site and name.
     pub agents: Vec<Agent>,
 }
 
@@ -239,6 +263,52 @@ pub struct Endpoint {
     pub port: u16,
     /// `tunnel` or `builtin`.
     pub mode: String,
+}
+
+/// An agent's full name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentName {
+    /// The name in its site.
+    pub name: String,
+    /// The site.
+    pub site: String,
+}
+
+/// `POST /v1/agents/approve`, and its answer: all of them are approved or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveAgents {
+    /// At most [`MAX_APPROVALS`].
+    pub agents: Vec<AgentName>,
+}
+
+/// An agent to register before it enrols.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedAgent {
+    /// The name in its site.
+    pub name: String,
+    /// The site.
+    pub site: String,
+    /// Labels for policy.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `POST /v1/agents`: all of them are registered or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAgents {
+    /// At most [`MAX_IMPORT`].
+    pub agents: Vec<ImportedAgent>,
+}
+
+/// How many it were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Agents registered.
+    pub imported: usize,
 }
 
 /// `PATCH /v1/agents/{site}/{name}`.

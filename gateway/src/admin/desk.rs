@@ -106,6 +106,28 @@ impl Office {
         .await
     }
 
+    /// As [`Self::change`], with an audit line for each of many rows that change together or not at all; the running
+    /// gateway need not know of them. A failure gets one line, which says as the others how many belong together.
+    pub(super) async fn change_many<F>(&self, actor: Actor, mut lines: Vec<Record>, act: F) -> Result<(), ApiError>
+    where
+        F: FnOnce(&mut dyn Store) -> Result<(), StoreError> + Send + 'static,
+    {
+        let together = lines.len();
+        lines.iter_mut().for_each(|line| line.fact("together", together));
+        let last = lines.pop().unwrap_or_else(|| Record::new("change"));
+        let desk = self.desk.clone();
+        let uid = actor.uid;
+        self.settle(actor, last, async move {
+            for mut line in lines {
+                line.fact("actor", format!("uid:{uid}"));
+                line.decision = Some("allow".into());
+                desk.live.audit(&line)?;
+            }
+            Ok(desk.store.run(act).await?)
+        })
+        .await
+    }
+
     /// Writes the audit line, then does `act` to its end; a failure gets a second line.
     pub(super) async fn settle<T, F>(&self, actor: Actor, mut record: Record, act: F) -> Result<T, ApiError>
     where

@@ -18,17 +18,17 @@ pub(super) struct Actor {
     pub(super) uid: u32,
 }
 
-/// The body: JSON of at most 64 KiB.
-pub(super) struct Body<T>(pub(super) T);
+/// The body: JSON of at most `MAX` bytes, 64 KiB unless the route takes more.
+pub(super) struct Body<T, const MAX: usize = MAX_BODY_BYTES>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
+        let collected = Limited::new(request.into_body(), MAX).collect().await;
         let bytes = collected.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                return ApiError::too_large(MAX_BODY_BYTES);
+                return ApiError::too_large(MAX);
             }
             ApiError::unreadable(format!("the request ended early: {error}"))
         })?;

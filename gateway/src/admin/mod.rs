@@ -13,6 +13,7 @@ mod agents;
 mod desk;
 mod error;
 mod extract;
+mod fleet;
 mod health;
 mod hosts;
 mod live;

@@ -12,7 +12,7 @@ use fairlead_runtime::tasks::TaskGroup;
 
 use super::desk::{Desk, Office};
 use super::error::ApiError;
-use super::{agents, health, hosts, policy, sessions, tokens, users};
+use super::{agents, fleet, health, hosts, policy, sessions, tokens, users};
 
 /// From the request's head to the answer's.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -26,7 +26,8 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .route("/v1/users", get(users::list).post(users::add))
         .route("/v1/users/{name}", axum::routing::patch(users::change))
         .route("/v1/users/{name}/keys", get(users::list_keys).post(users::add_keys))
-        .route("/v1/agents", get(agents::list))
+        .route("/v1/agents", get(agents::list).post(fleet::import))
+        .route("/v1/agents/approve", post(fleet::approve))
         .route(
             "/v1/agents/{site}/{name}",
             get(agents::show).patch(agents::change).delete(agents::delete),

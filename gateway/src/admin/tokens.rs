@@ -14,7 +14,7 @@ use super::api::{CreateToken, DEFAULT_SITE, DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS
 use super::desk::{Office, about_agent, about_user, label};
 use super::error::ApiError;
 use super::extract::{Actor, Body};
-use crate::store::{AgentId, NewToken, TokenGrant, TokenKind};
+use crate::store::{AgentId, NamePattern, NewToken, Terms, TokenGrant, TokenKind};
 
 /// The shortest life of a join string, in seconds.
 const MIN_TTL_SECONDS: u64 = 10;
@@ -24,7 +24,7 @@ pub(super) async fn create(
     Extension(actor): Extension<Actor>,
     Body(request): Body<CreateToken>,
 ) -> Result<Response, ApiError> {
-    let ttl = ttl(&request)?;
+    let (ttl, terms) = (ttl(&request)?, terms(&request)?);
     let grant = grant(request)?;
     let created = office.now();
     let expires = created.saturating_add(ttl);
@@ -32,6 +32,7 @@ pub(super) async fn create(
     let token = NewToken {
         secret_sha256: secret.sha256(),
         grant: grant.clone(),
+        terms,
         created,
         expires,
     };
@@ -50,6 +51,14 @@ pub(super) async fn create(
         _ => about_user("token.create", &grant.name),
     };
     record.fact("expires", expires);
+    match terms {
+        Terms::Once => {}
+        Terms::Replace => record.fact("replace", true),
+        Terms::Fleet { uses, approval } => {
+            record.fact("uses", uses);
+            record.fact("approval", approval);
+        }
+    }
     record.fact("labels", serde_json::json!(grant.labels));
     record.fact("groups", grant.groups.iter().cloned().collect::<Vec<_>>());
     record.fact("hosts", grant.hosts.iter().cloned().collect::<Vec<_>>());
@@ -63,6 +72,11 @@ pub(super) async fn create(
         name: grant.name,
         site: grant.site,
         expires,
+        uses: match terms {
+            Terms::Fleet { uses, .. } => uses,
+            _ => 1,
+        },
+        approval: matches!(terms, Terms::Fleet { approval: true, .. }),
     };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
@@ -81,20 +95,58 @@ fn ttl(request: &CreateToken) -> Result<i64, ApiError> {
     i64::try_from(seconds).map_err(|_| ApiError::failed("time overflow"))
 }
 
+fn terms(request: &CreateToken) -> Result<Terms, ApiError> {
+    let fleet_only = request.uses.is_some() || request.no_approval;
+    if request.agents.is_some() {
+        return match request.replace {
+            true => Err(ApiError::invalid(
+                "a fleet's join string replaces no key",
+                "make one per agent",
+            )),
+            false => Ok(Terms::Fleet {
+                uses: request.uses.unwrap_or(1),
+                approval: !request.no_approval,
+            }),
+        };
+    }
+    if fleet_only {
+        let reason = "uses and approval are for fleets (agents, not agent or user)";
+        return Err(ApiError::invalid(
+            reason,
+            "leave them out: every other join string is for one use",
+        ));
+    }
+    if !request.replace {
+        return Ok(Terms::Once);
+    }
+    if request.agent.is_none() || !request.labels.is_empty() || !request.hosts.is_empty() {
+        let reason = "only an agent's key is replaced, and its labels and hosts stay as they are";
+        return Err(ApiError::invalid(
+            reason,
+            "change labels with `fairlead agents label`, hosts with `fairlead hosts`",
+        ));
+    }
+    Ok(Terms::Replace)
+}
+
 fn grant(request: CreateToken) -> Result<TokenGrant, ApiError> {
-    let (kind, name) = match (request.agent, request.user) {
-        (Some(agent), None) => (TokenKind::Agent, agent),
-        (None, Some(user)) => (TokenKind::User, user),
-        _ => {
-            let reason = "a join string is for one agent or one user";
-            return Err(ApiError::invalid(reason, "name exactly one of them"));
-        }
+    let is_fleet = request.agents.is_some();
+    let named = [
+        (TokenKind::Agent, request.agent),
+        (TokenKind::Agent, request.agents),
+        (TokenKind::User, request.user),
+    ];
+    let mut named = named.into_iter().filter_map(|(kind, name)| Some((kind, name?)));
+    let (Some((kind, name)), None) = (named.next(), named.next()) else {
+        let reason = "a join string is for one agent, a fleet of agents or one user";
+        return Err(ApiError::invalid(reason, "name exactly one of them"));
     };
     let site = match kind {
         TokenKind::Agent => Some(request.site.unwrap_or_else(|| DEFAULT_SITE.to_owned())),
         TokenKind::User => request.site,
     };
     match kind {
+        TokenKind::Agent if is_fleet => drop(NamePattern::new(&name)?),
         TokenKind::Agent => label("agent name", &name)?,
         TokenKind::User => caller_name(&name)?,
     }

@@ -16,7 +16,8 @@ use super::links::{internal, serial};
 use super::{Registry, unix};
 use crate::link::AgentKey;
 use crate::store::{
-    AgentId, CertificateRecord, Holder, KeyKind, Names, NewUserKey, RedeemError, Redeemed, StoreError, TokenKind,
+    AgentId, CertificateRecord, Claim, Holder, KeyKind, Names, NewUserKey, Proposal, RedeemError, Redeemed, StoreError,
+    TokenKind,
 };
 
 /// How long a machine's login key is good.
@@ -37,6 +38,8 @@ impl Registry {
     pub(super) async fn redeem(&self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> EnrollAnswer {
         match self.issue(&request, &exporter, client).await {
             Ok(enrolled) => EnrollAnswer::enrolled(enrolled),
+            // The first time has its own line; that a device still waits needs none each minute.
+            Err((Reason::Pending, text)) => EnrollAnswer::refused(Refused::new(Reason::Pending, &text)),
             Err((reason, text)) => {
                 let mut record = Record::new(if request.proof.is_empty() { "enroll" } else { "renew" });
                 record.client_ip = Some(client.to_string());
@@ -69,7 +72,7 @@ impl Registry {
     async fn issue(&self, request: &EnrollRequest, exporter: &[u8; 32], client: IpAddr) -> Result<Enrolled, Refusal> {
         let key = authority::csr_key(&request.csr_der).map_err(|error| (Reason::Malformed, error.to_string()))?;
         if request.proof.is_empty() {
-            let subject = self.redeemed(request, &key).await?;
+            let subject = self.redeemed(request, &key, client).await?;
             return self.certify(&subject, &request.csr_der, &key, Some(client), true).await;
         }
         if !key.signed(&[PROOF_CONTEXT, exporter].concat(), &request.proof) {
@@ -84,7 +87,7 @@ impl Registry {
     }
 
     /// Spends the join string.
-    async fn redeemed(&self, request: &EnrollRequest, key: &RequestedKey) -> Result<Subject, Refusal> {
+    async fn redeemed(&self, request: &EnrollRequest, key: &RequestedKey, client: IpAddr) -> Result<Subject, Refusal> {
         let secret: [u8; 32] = request
             .secret
             .as_slice()
@@ -95,11 +98,25 @@ impl Registry {
             key.spki_sha256,
             self.unix_now(),
         );
-        let redeemed = self
-            .store
-            .run(move |store| store.redeem(&digest, &spki, now))
-            .await
-            .map_err(refusal)?;
+        let proposal = Proposal {
+            name: request.proposed_name.clone(),
+            reported: request.reported.clone(),
+        };
+        let redeemed = self.store.run(move |store| {
+            let claim = Claim {
+                secret_sha256: &digest,
+                spki: &spki,
+                proposal: &proposal,
+            };
+            store.redeem_as(&claim, now)
+        });
+        let redeemed = redeemed.await.map_err(refusal)?;
+        if let (true, Some(site)) = (redeemed.replaced, &redeemed.site) {
+            (self.shut_out)(&AgentId::new(site.as_str(), redeemed.name.as_str()));
+        }
+        if redeemed.pending {
+            return Err(self.held(&redeemed, client));
+        }
         let Redeemed {
             kind,
             name,
@@ -113,6 +130,22 @@ impl Registry {
             site,
             groups,
         })
+    }
+
+    /// A name waits for approval: said in the audit log once, to the device each time.
+    fn held(&self, redeemed: &Redeemed, client: IpAddr) -> Refusal {
+        let site = redeemed.site.clone().unwrap_or_default();
+        if !redeemed.repeated {
+            let mut record = Record::new("enroll.pending");
+            record.client_ip = Some(client.to_string());
+            record.agent = Some(redeemed.name.clone());
+            record.site = Some(site.clone());
+            record.decision = Some("deny".into());
+            record.reason = Some(Reason::Pending.name().into());
+            // Nothing is given; a failure to log it is in the gateway's log.
+            let _unlogged = self.trail.event(&record);
+        }
+        pending(&AgentId::new(site, redeemed.name.as_str()))
     }
 
     /// Whose key this is: an agent's that was not away for too long, or a login key that has not ended.
@@ -132,6 +165,7 @@ impl Registry {
         let found: Result<_, StoreError> = found.await;
         match found.map_err(|error| (internal(&error), String::new()))? {
             (Some(agent), _) if agent.disabled => Err((Reason::Revoked, "this agent was shut out".into())),
+            (Some(agent), _) if agent.pending => Err(pending(&agent.id)),
             (Some(agent), _) => {
                 let away = i64::try_from(self.lives.absent.as_secs()).unwrap_or(i64::MAX);
                 if agent.not_after.is_some_and(|end| end.saturating_add(away) < now) {
@@ -278,12 +312,25 @@ fn login_key(line: &str, now: i64) -> Result<NewUserKey, String> {
     })
 }
 
+fn pending(id: &AgentId) -> Refusal {
+    (
+        Reason::Pending,
+        format!(
+            "agent {} in site {} waits for approval; the gateway's operator gives it with `fairlead agents approve {id}`",
+            id.name, id.site
+        ),
+    )
+}
+
 fn refusal(error: RedeemError) -> Refusal {
     let reason = match &error {
         RedeemError::Unknown => Reason::BadToken,
         RedeemError::Expired => Reason::TokenExpired,
-        RedeemError::Spent => Reason::TokenSpent,
+        RedeemError::Spent | RedeemError::UsedUp { .. } => Reason::TokenSpent,
+        RedeemError::BadName { .. } => Reason::BadName,
+        RedeemError::Rejected { .. } => Reason::Revoked,
         RedeemError::Conflict { .. } => Reason::Conflict,
+        RedeemError::Store(StoreError::Limit { .. }) => Reason::Limit,
         RedeemError::Store(error) => return (internal(error), "the gateway's store failed; try again".into()),
     };
     (reason, error.to_string())

@@ -214,8 +214,8 @@ impl Registrar for Registry {
     }
 }
 
-/// Whether this key is the agent's. Deleted agents, and keys that a later enrolment replaced, hold nothing: asked in the
-/// same turn of the store as what depends on it.
+/// Whether this key is the agent's. Deleted agents, names that wait for approval, and keys that a later enrolment replaced
+/// hold nothing: asked in the same turn of the store as what depends on it.
 fn holds(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<bool, StoreError> {
     Ok(standing(store, id, spki)?.is_none())
 }
@@ -226,6 +226,7 @@ fn standing(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<Optio
     Ok(match store.agent(id)? {
         None => Some("unknown-agent"),
         Some(agent) if agent.disabled => Some("revoked"),
+        Some(agent) if agent.pending => Some("pending"),
         Some(agent) if agent.spki != Some(spki) => Some("other-key"),
         Some(_) => None,
     })
@@ -391,6 +392,7 @@ mod tests {
             let token = NewToken {
                 secret_sha256: [key; 32],
                 grant,
+                terms: Default::default(),
                 created: 0,
                 expires: 900,
             };

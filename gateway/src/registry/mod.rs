@@ -16,7 +16,7 @@ use fairlead_runtime::clock::Clock;
 use crate::access::Trail;
 use crate::authority_files::Authorities;
 use crate::config::Lives;
-use crate::store::StoreHandle;
+use crate::store::{AgentId, StoreHandle};
 
 /// The answers.
 pub(crate) struct Registry {
@@ -27,6 +27,8 @@ pub(crate) struct Registry {
     pub(crate) lives: Lives,
     pub(crate) domain: String,
     pub(crate) trust_domain: String,
+    /// Ends an agent's sessions and its link as `revoked`: its key was replaced.
+    pub(crate) shut_out: Arc<dyn Fn(&AgentId) + Send + Sync>,
     /// What agents and callers are told to dial.
     pub(crate) announce: Vec<String>,
 }

@@ -11,8 +11,7 @@ use super::{
 /// Records of certificates are kept for so long after their end, for those who read an old audit log.
 const KEEP_AFTER_END_SECONDS: i64 = 90 * 86_400;
 
-const SELECT: &str =
-    "SELECT site, name, labels, spki, serial, not_after, enrolled_at, last_seen, reported, disabled FROM agents";
+const SELECT: &str = "SELECT site, name, labels, spki, serial, not_after, enrolled_at, last_seen, reported, disabled, pending FROM agents";
 
 pub(super) fn get(db: &Connection, id: &AgentId) -> Result<Option<AgentRow>, StoreError> {
     let mut statement = db.prepare(&format!("{SELECT} WHERE site = ?1 AND name = ?2"))?;
@@ -30,7 +29,7 @@ pub(super) fn with_key(db: &Connection, spki: &[u8; 32]) -> Result<Option<AgentR
 }
 
 pub(super) fn list(db: &Connection, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
-    let order = "ORDER BY site, name";
+    let order = "ORDER BY pending DESC, site, name";
     let (mut statement, site) = match scope {
         SiteScope::Every => (db.prepare(&format!("{SELECT} {order}"))?, None),
         SiteScope::One(site) => (db.prepare(&format!("{SELECT} WHERE site = ?1 {order}"))?, Some(site)),
@@ -64,6 +63,17 @@ pub(super) fn enrol(
         params![id.site, id.name, json(labels, "agents.labels")?, spki, now],
     )?;
     Ok(())
+}
+
+/// Puts `spki` in the place of the agent's key, whose certificates are worth nothing from then on; `false` when it is
+/// the agent's key already.
+pub(super) fn replace_key(db: &Connection, id: &AgentId, spki: &[u8; 32], now: i64) -> Result<bool, StoreError> {
+    let replaced = db.execute(
+        "UPDATE agents SET spki = ?3, serial = NULL, not_after = NULL, enrolled_at = ?4
+         WHERE site = ?1 AND name = ?2 AND spki <> ?3",
+        params![id.site, id.name, spki, now],
+    )?;
+    Ok(replaced == 1)
 }
 
 pub(super) fn record_certificate(
@@ -111,7 +121,7 @@ pub(super) fn record_certificate(
 /// The key was fixed when the join string was spent: a certificate for another one would be a certificate for a stranger.
 fn set_certificate(db: &Connection, id: &AgentId, record: &CertificateRecord) -> Result<(), StoreError> {
     let changed = db.execute(
-        "UPDATE agents SET serial = ?3, not_after = ?4 WHERE site = ?1 AND name = ?2 AND spki = ?5",
+        "UPDATE agents SET serial = ?3, not_after = ?4 WHERE site = ?1 AND name = ?2 AND spki = ?5 AND pending = 0",
         params![id.site, id.name, record.serial, record.not_after, record.spki],
     )?;
     if changed == 1 {
@@ -191,6 +201,7 @@ fn from_row(row: &Row<'_>) -> Result<AgentRow, StoreError> {
         last_seen: row.get("last_seen")?,
         reported: json_column(row, "reported", "agents.reported")?,
         disabled: row.get("disabled")?,
+        pending: row.get("pending")?,
     })
 }
 

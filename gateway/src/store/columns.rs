@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::row::{Labels, Names};
-use super::{AgentId, KeyKind, Mode, StoreError, TokenKind};
+use super::{AgentId, KeyKind, Mode, StoreError, Terms, TokenKind};
 
 const MAX_ENTRIES: usize = 64;
 const MAX_NAMES: usize = 256;
@@ -124,6 +124,26 @@ pub(super) fn token_kind(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Agent => "agent",
         TokenKind::User => "user",
+    }
+}
+
+/// Terms as the columns `terms` and `uses`.
+pub(super) fn terms(terms: Terms) -> (&'static str, u32) {
+    match terms {
+        Terms::Once => ("once", 1),
+        Terms::Replace => ("replace", 1),
+        Terms::Fleet { uses, approval: true } => ("fleet", uses),
+        Terms::Fleet { uses, approval: false } => ("fleet-approved", uses),
+    }
+}
+
+pub(super) fn terms_from(text: &str, uses: u32) -> Result<Terms, StoreError> {
+    match text {
+        "once" => Ok(Terms::Once),
+        "replace" => Ok(Terms::Replace),
+        "fleet" => Ok(Terms::Fleet { uses, approval: true }),
+        "fleet-approved" => Ok(Terms::Fleet { uses, approval: false }),
+        _ => Err(StoreError::Damaged { column: "tokens.terms" }),
     }
 }
 

@@ -13,8 +13,10 @@
 mod agents;
 mod columns;
 mod endpoints;
+mod fleet;
 mod handle;
 mod hosts;
+mod pattern;
 mod row;
 mod schema;
 mod sqlite;
@@ -27,9 +29,11 @@ mod tests;
 use std::path::PathBuf;
 
 pub use handle::StoreHandle;
+pub use pattern::NamePattern;
 pub use row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
-    NewToken, NewUser, NewUserKey, Redeemed, SiteScope, TokenGrant, TokenKind, UserKeyRow, UserRow,
+    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
+    NewAgent, NewToken, NewUser, NewUserKey, Proposal, Redeemed, SiteScope, Terms, TokenGrant, TokenKind, UserKeyRow,
+    UserRow,
 };
 pub use sqlite::SqliteStore;
 
@@ -43,6 +47,8 @@ pub const MAX_USERS: u32 = 100_000;
 pub const MAX_KEYS_PER_USER: u32 = 64;
 /// Agents one host may be bound to, and hosts that may be bound to one agent.
 pub const MAX_BINDINGS: u32 = 256;
+/// Agents in one import; one more is refused with [`StoreError::Limit`].
+pub const MAX_IMPORT: u32 = 10_000;
 /// Endpoints one agent may offer.
 pub const MAX_ENDPOINTS_PER_AGENT: usize = 256;
 
@@ -54,18 +60,47 @@ pub trait Store: Send {
     /// Keeps a join string's digest and what it grants.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when that agent already has a key, when its name is a bound host, or when the user
-    /// exists in another site or is disabled; [`StoreError::Limit`] beyond [`MAX_WAITING_TOKENS`].
+    /// [`StoreError::Conflict`] when that agent already has a key (or, for [`Terms::Replace`], has none), when its name is
+    /// a bound host, or when the user exists in another site or is disabled; [`StoreError::Limit`] beyond
+    /// [`MAX_WAITING_TOKENS`].
     fn create_token(&mut self, token: &NewToken) -> Result<(), StoreError>;
 
     /// Spends a join string for the key with this SPKI digest, and writes the agent or user it is for.
     ///
-    /// Exactly one key wins. The winner may ask again within the string's life and gets the same answer, so that an
-    /// enrolment cut short by a crash can be repeated.
+    /// So many keys win as the string has uses; each counts once. A winner may ask again within the string's life and gets
+    /// the same answer, so that an enrolment cut short by a crash can be repeated; what a key of a fleet holds it may also
+    /// collect afterwards.
     ///
     /// # Errors
     /// See [`RedeemError`].
-    fn redeem(&mut self, secret_sha256: &[u8; 32], spki: &[u8; 32], now: i64) -> Result<Redeemed, RedeemError>;
+    fn redeem_as(&mut self, claim: &Claim<'_>, now: i64) -> Result<Redeemed, RedeemError>;
+
+    /// As [`Self::redeem_as`], for a device that says nothing of itself.
+    ///
+    /// # Errors
+    /// See [`RedeemError`].
+    fn redeem(&mut self, secret_sha256: &[u8; 32], spki: &[u8; 32], now: i64) -> Result<Redeemed, RedeemError> {
+        let proposal = &Proposal::default();
+        let claim = Claim {
+            secret_sha256,
+            spki,
+            proposal,
+        };
+        self.redeem_as(&claim, now)
+    }
+
+    /// Approves names that devices of a fleet hold: all of them or none. One that is approved already is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn approve_agents(&mut self, agents: &[AgentId]) -> Result<(), StoreError>;
+
+    /// Registers agents that have no key yet: all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when one is known already or its name is a bound host, [`StoreError::Limit`] beyond
+    /// [`MAX_IMPORT`] or [`MAX_AGENTS`], [`StoreError::Invalid`].
+    fn import_agents(&mut self, agents: &[NewAgent]) -> Result<(), StoreError>;
 
     /// Notes a certificate that was issued; for an agent also as its present one.
     ///
@@ -79,7 +114,7 @@ pub trait Store: Send {
     /// Those of the engine.
     fn agent(&self, id: &AgentId) -> Result<Option<AgentRow>, StoreError>;
 
-    /// The agents of a scope, by site and name.
+    /// The agents of a scope: those that wait for approval first, then by site and name.
     ///
     /// # Errors
     /// Those of the engine.
@@ -344,6 +379,30 @@ pub enum RedeemError {
         "this join string was already used with another key; if that was not you, delete what it enrolled, and make a new one"
     )]
     Spent,
+    /// A fleet's string that so many keys have used.
+    #[error(
+        "this join string was used {uses} times and is good for no more; make a new one with `fairlead token create`"
+    )]
+    UsedUp {
+        /// How many.
+        uses: u32,
+    },
+    /// A fleet's string that does not allow the name that the device proposes.
+    #[error("this join string is for names such as {pattern}, {}; propose one with `--name`",
+        if name.is_empty() { "and none was proposed".to_owned() } else { format!("not for {name}") })]
+    BadName {
+        /// What was proposed.
+        name: String,
+        /// What is allowed.
+        pattern: String,
+    },
+    /// What this key held was deleted, or belongs to another key.
+    #[error("agent {} in site {} is not this key's (any longer): it was rejected, deleted or enrolled anew; move the state \
+             directory away to enrol with a new key", id.name, id.site)]
+    Rejected {
+        /// What it held.
+        id: AgentId,
+    },
     /// The agent has a key, the name is taken or the user is disabled: what is known has changed since the string was made.
     #[error("{what}; {help}")]
     Conflict {

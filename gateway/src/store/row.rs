@@ -58,7 +58,9 @@ pub enum TokenKind {
 pub struct TokenGrant {
     /// Agent or user.
     pub kind: TokenKind,
-    /// Name of the agent or user, a label.
+    /// Name of the agent or user, a label; for a fleet a [`NamePattern`].
+    ///
+    /// [`NamePattern`]: super::NamePattern
     pub name: String,
     /// Site; always present for an agent, for a user only when the user never leaves one site.
     pub site: Option<String>,
@@ -70,6 +72,53 @@ pub struct TokenGrant {
     pub hosts: Names,
 }
 
+/// How often a join string may be used, and what a use brings about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Terms {
+    /// One key, once, for a name that no other key has.
+    #[default]
+    Once,
+    /// One key, once, for an agent that has a key: the new one takes its place and the old one is worth nothing.
+    Replace,
+    /// So many keys of agents, each under the name that its device proposes; the grant's name is a
+    /// [`NamePattern`](super::NamePattern).
+    Fleet {
+        /// How many keys, at least one.
+        uses: u32,
+        /// Whether a name waits for an administrator's approval, unless its agent was imported.
+        approval: bool,
+    },
+}
+
+/// What a device says of itself when it spends a join string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// The name it proposes; only strings of fleets look at it. Empty for none.
+    pub name: String,
+    /// Facts about its machine, shown while it waits for approval.
+    pub reported: Labels,
+}
+
+/// Who spends which join string.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// SHA-256 of the secret.
+    pub secret_sha256: &'a [u8; 32],
+    /// SHA-256 of the public key's SPKI.
+    pub spki: &'a [u8; 32],
+    /// What the device says of itself.
+    pub proposal: &'a Proposal,
+}
+
+/// An agent to register before any key is known for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAgent {
+    /// Site and name.
+    pub id: AgentId,
+    /// Labels, which policy reads.
+    pub labels: Labels,
+}
+
 /// A join string to keep.
 #[derive(Clone, Debug)]
 pub struct NewToken {
@@ -77,6 +126,8 @@ pub struct NewToken {
     pub secret_sha256: [u8; 32],
     /// What it grants.
     pub grant: TokenGrant,
+    /// How often, and in which way.
+    pub terms: Terms,
     /// Now, unix seconds.
     pub created: i64,
     /// When it ends to be good, unix seconds, later than `created`.
@@ -100,6 +151,10 @@ pub struct Redeemed {
     pub hosts: Names,
     /// The same key had spent it before: a retry.
     pub repeated: bool,
+    /// The name is held for this key and waits for an administrator's approval: no certificate yet.
+    pub pending: bool,
+    /// Another key has lost the agent by this very use.
+    pub replaced: bool,
 }
 
 /// Whose certificate it is.
@@ -143,6 +198,8 @@ pub struct AgentRow {
     pub reported: Labels,
     /// It may not link, and its endpoints are not found.
     pub disabled: bool,
+    /// A device of a fleet holds the name and waits for approval: no certificate, no link.
+    pub pending: bool,
 }
 
 /// One binding of a host to an agent of the same site.

@@ -30,6 +30,7 @@ CREATE TABLE agents (
     last_seen   INTEGER,
     reported    TEXT NOT NULL DEFAULT '{}',
     disabled    INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    pending     INTEGER NOT NULL DEFAULT 0 CHECK (pending IN (0, 1)),
     PRIMARY KEY (site, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agents_by_key ON agents (spki);
@@ -39,7 +40,7 @@ CREATE TABLE hosts (
     host  TEXT NOT NULL CHECK (length(host) BETWEEN 1 AND 30),
     agent TEXT NOT NULL,
     PRIMARY KEY (site, host, agent),
-    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE ON UPDATE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX hosts_by_agent ON hosts (site, agent);
 
@@ -53,7 +54,7 @@ CREATE TABLE endpoints (
     pooling    INTEGER NOT NULL CHECK (pooling IN (0, 1)),
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (site, host, port, protocol, agent),
-    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE ON UPDATE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX endpoints_by_agent ON endpoints (site, agent);
 
@@ -67,12 +68,21 @@ CREATE TABLE tokens (
     hosts         TEXT NOT NULL,
     created       INTEGER NOT NULL,
     expires       INTEGER NOT NULL,
-    used_spki     BLOB CHECK (used_spki IS NULL OR length(used_spki) = 32),
-    used_at       INTEGER,
+    terms         TEXT NOT NULL CHECK (terms IN ('once', 'replace', 'fleet', 'fleet-approved')),
+    uses          INTEGER NOT NULL CHECK (uses >= 1),
+    used          INTEGER NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND uses),
     CHECK (kind = 'user' OR site IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_name ON tokens (kind, site, name);
 CREATE INDEX tokens_by_expiry ON tokens (expires);
+
+CREATE TABLE token_uses (
+    secret_sha256 BLOB NOT NULL REFERENCES tokens (secret_sha256) ON DELETE CASCADE,
+    spki          BLOB NOT NULL CHECK (length(spki) = 32),
+    name          TEXT NOT NULL,
+    used_at       INTEGER NOT NULL,
+    PRIMARY KEY (secret_sha256, spki)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE users (
     name     TEXT NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 30),

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, EndpointRow, Holder, HostRow, Labels, Names, NewToken, NewUser,
-    NewUserKey, Redeemed, SiteScope, UserKeyRow, UserRow,
+    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, Labels, Names, NewAgent,
+    NewToken, NewUser, NewUserKey, Redeemed, SiteScope, UserKeyRow, UserRow,
 };
-use super::{RedeemError, Store, StoreError, agents, endpoints, hosts, schema, tokens, users};
+use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, hosts, schema, tokens, users};
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -109,8 +109,16 @@ impl Store for SqliteStore {
         self.durable(|db| tokens::create(db, token))
     }
 
-    fn redeem(&mut self, secret_sha256: &[u8; 32], spki: &[u8; 32], now: i64) -> Result<Redeemed, RedeemError> {
-        self.durable(|db| tokens::redeem(db, secret_sha256, spki, now))
+    fn redeem_as(&mut self, claim: &Claim<'_>, now: i64) -> Result<Redeemed, RedeemError> {
+        self.durable(|db| tokens::redeem(db, claim, now))
+    }
+
+    fn approve_agents(&mut self, agents: &[AgentId]) -> Result<(), StoreError> {
+        self.durable(|db| agents.iter().try_for_each(|id| fleet::approve(db, id)))
+    }
+
+    fn import_agents(&mut self, agents: &[NewAgent]) -> Result<(), StoreError> {
+        self.durable(|db| fleet::import(db, agents))
     }
 
     fn record_certificate(&mut self, holder: &Holder, record: &CertificateRecord, now: i64) -> Result<(), StoreError> {

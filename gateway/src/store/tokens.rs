@@ -2,10 +2,13 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::columns::{from_json, groups, json, label, labels as check_labels, names, site as site_name, token_kind};
+use super::columns::{
+    from_json, groups, json, label, labels as check_labels, names, site as site_name, terms, terms_from, token_kind,
+};
+use super::users::optional;
 use super::{
-    AgentId, MAX_WAITING_TOKENS, NewToken, NewUser, RedeemError, Redeemed, StoreError, TokenGrant, TokenKind, agents,
-    hosts, users,
+    AgentId, Claim, MAX_WAITING_TOKENS, NewToken, NewUser, RedeemError, Redeemed, StoreError, Terms, TokenGrant,
+    TokenKind, agents, fleet, hosts, users,
 };
 
 /// An expired string's digest is kept for a day, so that its bearer is told "expired" and not "unknown".
@@ -14,11 +17,8 @@ const KEEP_EXPIRED_SECONDS: i64 = 86_400;
 pub(super) fn create(db: &Connection, token: &NewToken) -> Result<(), StoreError> {
     let grant = &token.grant;
     check(token)?;
-    db.execute(
-        "DELETE FROM tokens WHERE expires < ?1",
-        [token.created.saturating_sub(KEEP_EXPIRED_SECONDS)],
-    )?;
-    let statement = "SELECT count(*) FROM tokens WHERE expires > ?1 AND used_spki IS NULL";
+    sweep(db, token.created)?;
+    let statement = "SELECT count(*) FROM tokens WHERE expires > ?1 AND used < uses";
     let waiting: u32 = db.query_row(statement, [token.created], |row| row.get(0))?;
     if waiting >= MAX_WAITING_TOKENS {
         return Err(StoreError::Limit {
@@ -27,8 +27,12 @@ pub(super) fn create(db: &Connection, token: &NewToken) -> Result<(), StoreError
         });
     }
     match agent_of(grant)? {
+        Some(_) if matches!(token.terms, Terms::Fleet { .. }) => {}
         Some(id) => {
-            agent_may_enrol(db, &id, None)?;
+            match token.terms {
+                Terms::Replace => has_a_key(db, &id)?,
+                _ => agent_may_enrol(db, &id, None)?,
+            }
             grant
                 .hosts
                 .iter()
@@ -36,9 +40,10 @@ pub(super) fn create(db: &Connection, token: &NewToken) -> Result<(), StoreError
         }
         None => user_may_join(db, grant)?,
     }
+    let (terms, uses) = terms(token.terms);
     db.execute(
-        "INSERT INTO tokens (secret_sha256, kind, site, name, labels, groups, hosts, created, expires)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO tokens (secret_sha256, kind, site, name, labels, groups, hosts, created, expires, terms, uses)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             token.secret_sha256,
             token_kind(grant.kind),
@@ -48,59 +53,97 @@ pub(super) fn create(db: &Connection, token: &NewToken) -> Result<(), StoreError
             json(&grant.groups, "tokens.groups")?,
             json(&grant.hosts, "tokens.hosts")?,
             token.created,
-            token.expires
+            token.expires,
+            terms,
+            uses
         ],
     )?;
     Ok(())
 }
 
-pub(super) fn redeem(
-    db: &Connection,
-    secret_sha256: &[u8; 32],
-    spki: &[u8; 32],
-    now: i64,
-) -> Result<Redeemed, RedeemError> {
-    // The row count decides the race; everything else only explains a loss. Nothing else may mark a string as spent.
+/// Forgets strings that ended long ago, but for those under which a device of a fleet still waits for its certificate.
+fn sweep(db: &Connection, now: i64) -> Result<(), StoreError> {
+    db.execute(
+        "DELETE FROM tokens WHERE expires < ?1 AND NOT EXISTS (
+             SELECT 1 FROM token_uses AS u JOIN agents AS a ON a.site = tokens.site AND a.name = u.name AND a.spki = u.spki
+             WHERE u.secret_sha256 = tokens.secret_sha256 AND a.serial IS NULL)",
+        [now.saturating_sub(KEEP_EXPIRED_SECONDS)],
+    )?;
+    Ok(())
+}
+
+pub(super) fn redeem(db: &Connection, claim: &Claim<'_>, now: i64) -> Result<Redeemed, RedeemError> {
+    // The row count decides the race; everything else only explains a loss. Nothing else may count a use. Whatever fails
+    // after it undoes it.
     let won = db.execute(
-        "UPDATE tokens SET used_spki = ?2, used_at = ?3
-         WHERE secret_sha256 = ?1 AND used_spki IS NULL AND expires > ?3",
-        params![secret_sha256, spki, now],
+        "UPDATE tokens SET used = used + 1
+         WHERE secret_sha256 = ?1 AND used < uses AND expires > ?3
+         AND NOT EXISTS (SELECT 1 FROM token_uses WHERE secret_sha256 = ?1 AND spki = ?2)",
+        params![claim.secret_sha256, claim.spki, now],
     )? == 1;
-    let (grant, expires, used_spki) = find(db, secret_sha256)?.ok_or(RedeemError::Unknown)?;
-    match used_spki {
-        Some(other) if other != *spki => return Err(RedeemError::Spent),
+    let (grant, terms, expires) = find(db, claim.secret_sha256)?.ok_or(RedeemError::Unknown)?;
+    let held = held_name(db, claim)?;
+    match (&held, terms) {
+        _ if won => {}
+        // What a device of a fleet holds, it may collect later.
+        (Some(_), Terms::Fleet { .. }) => {}
         _ if expires <= now => return Err(RedeemError::Expired),
-        _ => {}
+        (Some(_), _) => {}
+        (None, Terms::Fleet { uses, .. }) => return Err(RedeemError::UsedUp { uses }),
+        (None, _) => return Err(RedeemError::Spent),
     }
-    match agent_of(&grant)? {
-        Some(id) => redeem_agent(db, &id, &grant, spki, now, won),
-        None => redeem_user(db, &grant, now, won),
+    let redeemed = match agent_of(&grant)? {
+        Some(_) if matches!(terms, Terms::Fleet { .. }) => {
+            let held = held.map(|name| fleet::Held { name, expires });
+            fleet::redeem(db, &grant, terms, claim, held, now)?
+        }
+        Some(id) => redeem_agent(db, &id, &grant, terms, claim, now, won)?,
+        None => redeem_user(db, &grant, now, won)?,
+    };
+    if won {
+        db.execute(
+            "INSERT INTO token_uses (secret_sha256, spki, name, used_at) VALUES (?1, ?2, ?3, ?4)",
+            params![claim.secret_sha256, claim.spki, redeemed.name, now],
+        )?;
     }
+    Ok(redeemed)
+}
+
+/// Under which name this key used the string before.
+fn held_name(db: &Connection, claim: &Claim<'_>) -> Result<Option<String>, StoreError> {
+    let statement = "SELECT name FROM token_uses WHERE secret_sha256 = ?1 AND spki = ?2";
+    optional(db.query_row(statement, params![claim.secret_sha256, claim.spki], |row| row.get(0)))
 }
 
 fn redeem_agent(
     db: &Connection,
     id: &AgentId,
     grant: &TokenGrant,
-    spki: &[u8; 32],
+    terms: Terms,
+    claim: &Claim<'_>,
     now: i64,
     won: bool,
 ) -> Result<Redeemed, RedeemError> {
-    agent_may_enrol(db, id, Some(spki))?;
-    // A retry writes nothing: labels and bindings may have been changed since, and stay so.
-    if won {
-        agents::enrol(db, id, &grant.labels, spki, now)?;
-        grant.hosts.iter().try_for_each(|host| hosts::bind(db, id, host))?;
+    let mut replaced = false;
+    if won && terms == Terms::Replace {
+        has_a_key(db, id)?;
+        replaced = agents::replace_key(db, id, claim.spki, now)?;
+    } else {
+        agent_may_enrol(db, id, Some(claim.spki))?;
+        // A retry writes nothing: labels and bindings may have been changed since, and stay so.
+        if won {
+            // An agent that was imported has labels already.
+            let mut labels = agents::get(db, id)?.map(|row| row.labels).unwrap_or_default();
+            labels.extend(grant.labels.clone());
+            agents::enrol(db, id, &labels, claim.spki, now)?;
+            grant.hosts.iter().try_for_each(|host| hosts::bind(db, id, host))?;
+        }
     }
     let row = agents::get(db, id)?.ok_or(RedeemError::Unknown)?;
     Ok(Redeemed {
-        kind: TokenKind::Agent,
-        name: row.id.name,
-        site: Some(row.id.site),
-        labels: row.labels,
-        groups: grant.groups.clone(),
-        hosts: hosts::of(db, id)?,
         repeated: !won,
+        replaced,
+        ..fleet::of_agent(db, row)?
     })
 }
 
@@ -118,6 +161,8 @@ fn redeem_user(db: &Connection, grant: &TokenGrant, now: i64, won: bool) -> Resu
         groups: row.groups,
         hosts: grant.hosts.clone(),
         repeated: !won,
+        pending: false,
+        replaced: false,
     })
 }
 
@@ -147,10 +192,7 @@ fn write_user(db: &Connection, grant: &TokenGrant, now: i64) -> Result<(), Store
 fn agent_may_enrol(db: &Connection, id: &AgentId, spki: Option<&[u8; 32]>) -> Result<(), StoreError> {
     let row = agents::get(db, id)?;
     if row.as_ref().is_some_and(|row| row.disabled) {
-        return Err(StoreError::Conflict {
-            what: format!("agent {} in site {} is disabled", id.name, id.site),
-            help: format!("delete it first with `fairlead agents delete {id}`"),
-        });
+        return Err(disabled(id));
     }
     let Some(standing) = row.and_then(|row| row.spki) else {
         return agents::name_is_free(db, id);
@@ -161,9 +203,32 @@ fn agent_may_enrol(db: &Connection, id: &AgentId, spki: Option<&[u8; 32]>) -> Re
     Err(StoreError::Conflict {
         what: format!("agent {} in site {} is already enrolled", id.name, id.site),
         help: format!(
-            "to enrol its machine anew, first delete it with `fairlead agents delete {id}`; for another machine choose another name"
+            "to enrol its machine anew, make the join string with --replace, or delete it first with `fairlead agents delete {id}`; for another machine choose another name"
         ),
     })
+}
+
+/// Refuses to replace the key of an agent that has none, or that may not come in.
+fn has_a_key(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
+    let row = agents::get(db, id)?;
+    match row {
+        Some(row) if row.disabled => Err(disabled(id)),
+        Some(row) if row.spki.is_some() && !row.pending => Ok(()),
+        _ => Err(StoreError::Conflict {
+            what: format!(
+                "agent {} in site {} is not enrolled, so there is no key to replace",
+                id.name, id.site
+            ),
+            help: "leave --replace out".into(),
+        }),
+    }
+}
+
+fn disabled(id: &AgentId) -> StoreError {
+    StoreError::Conflict {
+        what: format!("agent {} in site {} is disabled", id.name, id.site),
+        help: format!("delete it first with `fairlead agents delete {id}`"),
+    }
 }
 
 fn user_may_join(db: &Connection, grant: &TokenGrant) -> Result<(), StoreError> {
@@ -190,7 +255,10 @@ fn user_may_join(db: &Connection, grant: &TokenGrant) -> Result<(), StoreError> 
 
 fn check(token: &NewToken) -> Result<(), StoreError> {
     let grant = &token.grant;
-    label(&grant.name, "name")?;
+    match token.terms {
+        Terms::Fleet { uses, .. } => fleet::check(grant, uses)?,
+        Terms::Once | Terms::Replace => label(&grant.name, "name")?,
+    }
     if let Some(site) = &grant.site {
         site_name(site)?;
     }
@@ -229,11 +297,11 @@ fn agent_of(grant: &TokenGrant) -> Result<Option<AgentId>, StoreError> {
     }
 }
 
-type Found = (TokenGrant, i64, Option<[u8; 32]>);
+type Found = (TokenGrant, Terms, i64);
 
 fn find(db: &Connection, secret_sha256: &[u8; 32]) -> Result<Option<Found>, StoreError> {
     let mut statement = db.prepare(
-        "SELECT kind, site, name, labels, groups, hosts, expires, used_spki FROM tokens WHERE secret_sha256 = ?1",
+        "SELECT kind, site, name, labels, groups, hosts, terms, uses, expires FROM tokens WHERE secret_sha256 = ?1",
     )?;
     let mut rows = statement.query([secret_sha256])?;
     rows.next()?.map(from_row).transpose()
@@ -253,5 +321,6 @@ fn from_row(row: &Row<'_>) -> Result<Found, StoreError> {
         groups: from_json(&row.get::<_, String>("groups")?, "tokens.groups")?,
         hosts: from_json(&row.get::<_, String>("hosts")?, "tokens.hosts")?,
     };
-    Ok((grant, row.get("expires")?, row.get("used_spki")?))
+    let terms = terms_from(&row.get::<_, String>("terms")?, row.get("uses")?)?;
+    Ok((grant, terms, row.get("expires")?))
 }

@@ -218,6 +218,7 @@ impl Lab {
         let token = NewToken {
             secret_sha256: secret,
             grant,
+            terms: Default::default(),
             created: 0,
             expires: 10,
         };

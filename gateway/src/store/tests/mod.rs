@@ -1,5 +1,6 @@
 mod agents;
 mod file;
+mod fleet;
 mod handle;
 mod tokens;
 mod users;
@@ -41,6 +42,7 @@ fn agent_token(secret: u8, site: &str, name: &str) -> NewToken {
     NewToken {
         secret_sha256: [secret; 32],
         grant,
+        terms: Terms::Once,
         created: NOW,
         expires: LATER,
     }
