@@ -140,11 +140,10 @@ impl Obstacle {
         match error.downcast_ref() {
             Some(EnrollError::Pending(_)) => Self::Pending,
             Some(EnrollError::Unreachable(_)) => Self::Passing,
-            Some(EnrollError::Refused { reason, .. })
-                if matches!(reason, AuditFailed | GatewayStopping | Internal | Limit) =>
-            {
-                Self::Passing
-            }
+            Some(EnrollError::Refused {
+                reason: AuditFailed | GatewayStopping | Internal | Limit,
+                ..
+            }) => Self::Passing,
             Some(_) => Self::Refusal,
             None if error.is::<JoinError>() || error.is::<ReadError>() => Self::Refusal,
             None => Self::State,
