@@ -106,9 +106,7 @@ fn read(file: &str, text: &str) -> Result<Vec<(u32, ImportedAgent)>, Vec<Mistake
                 continue;
             }
         };
-        let line = record
-            .position()
-            .map_or(0, |place| u32::try_from(place.line()).unwrap_or(u32::MAX));
+        let line = record.position().map_or(0, |place| line_of(text, place));
         let mut wrong = |message: String| mistakes.push(at(file, line, message));
         if agents.len() >= MAX_IMPORT {
             wrong(format!("at most {MAX_IMPORT} agents in one file"));
@@ -202,6 +200,15 @@ async fn clashes(
         mistakes.push(at(file, *line, format!("{name}.{site} {why}")));
     }
     Ok(mistakes)
+}
+
+/// The reader counts the empty lines before a record as its beginning.
+fn line_of(text: &str, place: &csv::Position) -> u32 {
+    let from = usize::try_from(place.byte()).unwrap_or(usize::MAX);
+    let rest = text.get(from..).unwrap_or_default();
+    let empty = rest.bytes().take_while(|b| matches!(b, b'\n' | b'\r'));
+    let skipped = empty.filter(|b| *b == b'\n').count() as u64;
+    u32::try_from(place.line().saturating_add(skipped)).unwrap_or(u32::MAX)
 }
 
 fn at(file: &str, line: u32, message: String) -> Mistake {
