@@ -115,10 +115,12 @@ async fn connect(
     }
 }
 
-/// With the stable name of the refusal where it is ours.
+/// With the stable name of the refusal where it is ours. For what TLS has no alert for, quinn says so in the text.
 fn in_words(error: &quinn::ConnectionError) -> String {
     match error {
-        quinn::ConnectionError::TransportError(found) if is_tls_refusal(error) => {
+        quinn::ConnectionError::TransportError(found)
+            if is_tls_refusal(error) || found.reason.starts_with("TLS error") =>
+        {
             format!("refused ({}): {error}", tls::handshake_refusal(&found.reason))
         }
         _ => error.to_string(),

@@ -223,13 +223,16 @@ fn holds(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<bool, St
 /// Why the holder of a certificate that is good in itself is not this agent, as a stable name for the audit; `None` when
 /// it is.
 fn standing(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<Option<&'static str>, StoreError> {
-    Ok(match store.agent(id)? {
-        None => Some("unknown-agent"),
-        Some(agent) if agent.disabled => Some("revoked"),
-        Some(agent) if agent.pending => Some("pending"),
-        Some(agent) if agent.spki != Some(spki) => Some("other-key"),
-        Some(_) => None,
-    })
+    let stranger = match store.agent(id)? {
+        None => "unknown-agent",
+        Some(agent) if agent.disabled => return Ok(Some("revoked")),
+        Some(agent) if agent.pending => return Ok(Some("pending")),
+        Some(agent) if agent.spki != Some(spki) => "other-key",
+        Some(_) => return Ok(None),
+    };
+    // Once it was: deleted since, or its key was replaced.
+    let revoked = store.agent_had_key(id, &spki)?;
+    Ok(Some(if revoked { "revoked" } else { stranger }))
 }
 
 fn about(agent: &AgentKey, client: IpAddr, event: &'static str) -> Record {

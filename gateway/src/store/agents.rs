@@ -28,6 +28,12 @@ pub(super) fn with_key(db: &Connection, spki: &[u8; 32]) -> Result<Option<AgentR
     Ok(<[AgentRow; 1]>::try_from(found).ok().map(|[agent]| agent))
 }
 
+pub(super) fn had_key(db: &Connection, id: &AgentId, spki: &[u8; 32]) -> Result<bool, StoreError> {
+    let mut statement =
+        db.prepare("SELECT 1 FROM certificates WHERE kind = ?1 AND site = ?2 AND name = ?3 AND spki = ?4")?;
+    Ok(statement.exists(params![token_kind(TokenKind::Agent), id.site, id.name, spki])?)
+}
+
 pub(super) fn list(db: &Connection, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
     let order = "ORDER BY pending DESC, site, name";
     let (mut statement, site) = match scope {

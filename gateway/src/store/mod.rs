@@ -250,6 +250,13 @@ pub trait Store: Send {
     /// Those of the engine.
     fn agent_with_key(&self, spki: &[u8; 32]) -> Result<Option<AgentRow>, StoreError>;
 
+    /// Whether a certificate was ever issued to an agent of this name with this key; also of one that is deleted, for 90
+    /// days after the certificate's end.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn agent_had_key(&self, id: &AgentId, spki: &[u8; 32]) -> Result<bool, StoreError>;
+
     /// The user whose login key has this fingerprint, when the key has not expired and the user is not disabled.
     ///
     /// # Errors

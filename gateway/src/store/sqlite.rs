@@ -133,6 +133,10 @@ impl Store for SqliteStore {
         agents::with_key(&self.connection, spki)
     }
 
+    fn agent_had_key(&self, id: &AgentId, spki: &[u8; 32]) -> Result<bool, StoreError> {
+        agents::had_key(&self.connection, id, spki)
+    }
+
     fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError> {
         users::login_key_owner(&self.connection, fingerprint, now)
     }
