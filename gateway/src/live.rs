@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fairlead_policy::AccessPolicy;
+use fairlead_policy::{AccessPolicy, Source, policy_digest};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::tasks::TaskGroup;
@@ -11,7 +11,8 @@ use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
 
 use crate::access::{CallerId, CallerKind, Gate};
-use crate::admin::{self, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
+use crate::admin::api::{AgentWord, PolicyTried, RuleAt, SessionLost};
+use crate::admin::{self, AgentQuestion, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
 use crate::link::{AgentKey, Roster};
 use crate::policy_set::PolicySet;
 use crate::session::{Changed, Reviewer, Table, WouldCut};
@@ -113,6 +114,40 @@ impl Live for LiveGateway {
         Box::pin(self.reload_policy())
     }
 
+    fn policy(&self) -> Arc<AccessPolicy> {
+        self.gate.policy()
+    }
+
+    fn policy_files(&self) -> Result<Vec<Source>, String> {
+        let kept = self.policy_set.kept().unwrap_or_default();
+        if policy_digest(&kept) == self.gate.policy_digest() {
+            return Ok(kept);
+        }
+        Err("the files of the policy in force could not be kept in the state directory; reload to try again".into())
+    }
+
+    fn try_policy(&self) -> admin::Answer<'_, Result<PolicyTried, PolicyRefused>> {
+        Box::pin(async move {
+            let set = self.policy_set.clone();
+            let compiled = self.house.blocking("policy", move || set.compile()).await;
+            let refused = |mistakes| PolicyRefused { mistakes };
+            let compiled = compiled
+                .unwrap_or_else(|error| Err(vec![error.to_string()]))
+                .map_err(refused)?;
+            let policy = Arc::new(compiled.policy);
+            let cut = self.would_cut(&policy).await.map_err(|error| refused(vec![error]))?;
+            Ok(PolicyTried {
+                digest: policy.digest(),
+                warnings: compiled.warnings.iter().map(|warning| warning.0.to_string()).collect(),
+                would_cut: cut.into_iter().map(session_lost).collect(),
+            })
+        })
+    }
+
+    fn ask_agent<'a>(&'a self, question: &'a AgentQuestion) -> admin::Answer<'a, AgentWord> {
+        Box::pin(async move { agent_word(&self.roster, question).await })
+    }
+
     fn metrics(&self) -> Result<String, String> {
         self.metrics.encode().map_err(|error| error.to_string())
     }
@@ -161,6 +196,31 @@ pub(crate) fn shut_out(table: &Table, roster: &Roster, id: &AgentId) {
     if let Some(agent) = key(id) {
         roster.disconnect(&agent, Reason::Revoked);
     }
+}
+
+fn session_lost(cut: WouldCut) -> SessionLost {
+    SessionLost {
+        id: cut.given.session.to_string(),
+        caller: cut.given.caller.name.to_string(),
+        endpoint: cut.given.target.endpoint.to_string(),
+        why: cut.lost.why.to_owned(),
+        rule: cut.lost.rule.map(RuleAt::from),
+    }
+}
+
+/// What an agent says to a question; why not, where it says nothing.
+async fn agent_word(roster: &Roster, question: &AgentQuestion) -> AgentWord {
+    let silent = |reason: &str| AgentWord {
+        reason: Some(reason.to_owned()),
+        ..AgentWord::default()
+    };
+    let Some(agent) = key(&question.agent) else {
+        return silent("not asked (its name is not one)");
+    };
+    if !roster.online().iter().any(|online| online.agent == agent) {
+        return silent("not asked (offline)");
+    }
+    silent("not asked")
 }
 
 fn reload(set: &PolicySet, gate: &Gate) -> Result<PolicyInForce, Vec<String>> {

@@ -73,13 +73,14 @@ impl PolicySet {
 
     /// The set that was good last, if one was kept and this program still reads it.
     pub(crate) fn last_good(&self) -> Option<AccessPolicy> {
+        AccessPolicy::compile(&self.kept()?).ok().map(|(policy, _)| policy)
+    }
+
+    /// The files that were kept last.
+    pub(crate) fn kept(&self) -> Option<Vec<Source>> {
         let kept: Sources = serde_json::from_slice(&std::fs::read(&self.last_good).ok()?).ok()?;
-        let sources: Vec<Source> = kept
-            .sources
-            .into_iter()
-            .map(|(name, text)| Source { name, text })
-            .collect();
-        AccessPolicy::compile(&sources).ok().map(|(policy, _)| policy)
+        let sources = kept.sources.into_iter();
+        Some(sources.map(|(name, text)| Source { name, text }).collect())
     }
 
     /// Remembers whether the files are good, for the health answer.

@@ -1,5 +1,7 @@
 //! Commands as they are typed, against real administration over a real socket.
 
+mod why;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,11 +9,12 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use fairlead_gateway::admin::{
-    Admin, Answer, Change, Desk, IdentityConflict, JoinFacts, Live, LiveSession, NotAudited, OnlineAgent,
-    PolicyInForce, PolicyRefused, Settings,
+    Admin, AgentQuestion, Answer, Change, Desk, IdentityConflict, JoinFacts, Live, LiveSession, NotAudited,
+    OnlineAgent, PolicyInForce, PolicyRefused, Settings,
 };
 use fairlead_gateway::store::{AgentId, EndpointRow, Labels, Mode, RedeemError, SqliteStore, StoreHandle};
 use fairlead_identity::join::JoinString;
+use fairlead_policy::{AccessPolicy, Source};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::SystemClock;
 use fairlead_runtime::stop::CancellationToken;
@@ -20,6 +23,7 @@ use fairlead_wire::id::SessionId;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::api;
 use crate::command::{CommandError, Context};
 use crate::{agents, hosts, policy, sessions, token, users};
 
@@ -86,6 +90,36 @@ impl Live for Quiet {
                 mistakes: vec!["a.yaml:3:1: no".into()],
             })
         })
+    }
+
+    fn policy(&self) -> Arc<AccessPolicy> {
+        let text = "version: 1\nrules:\n- {name: field, sites: ['*'], effect: allow, expressions: [\"'field' in caller.groups\"]}\n";
+        let (name, text) = ("access.yaml".into(), text.into());
+        Arc::new(AccessPolicy::compile(&[Source { name, text }]).unwrap().0)
+    }
+
+    fn policy_files(&self) -> Result<Vec<Source>, String> {
+        Err("the disk was full".into())
+    }
+
+    fn try_policy(&self) -> Answer<'_, Result<api::PolicyTried, PolicyRefused>> {
+        Box::pin(async {
+            Ok(api::PolicyTried {
+                digest: "abc".into(),
+                warnings: vec!["hm".into()],
+                would_cut: vec![api::SessionLost {
+                    id: SESSION.into(),
+                    caller: "alice".into(),
+                    endpoint: "ssh://pump-7.plant-7.internal".into(),
+                    why: "deny-rule".into(),
+                    rule: None,
+                }],
+            })
+        })
+    }
+
+    fn ask_agent<'a>(&'a self, _question: &'a AgentQuestion) -> Answer<'a, api::AgentWord> {
+        Box::pin(async { api::AgentWord::default() })
     }
 
     fn metrics(&self) -> Result<String, String> {
@@ -187,6 +221,29 @@ impl Terminal {
         let path = self.directory.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
+    }
+
+    /// An agent with a tunnel to ssh and `builtin:ssh` beside it.
+    async fn device(&self, name: &str, site: &str, label: &str) {
+        let command = format!("token create --agent {name}.{site} --label {label}");
+        let join = self.run(&command).await.unwrap();
+        let secret = JoinString::parse(join.trim()).unwrap().secret.sha256();
+        let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+        let (id, mut key) = (AgentId::new(site, name), [9; 32]);
+        key[..name.len().min(32)].copy_from_slice(name.as_bytes());
+        let endpoint = |port, mode| EndpointRow {
+            host: id.name.clone(),
+            protocol: "ssh".into(),
+            port,
+            mode,
+            pooling: false,
+        };
+        let endpoints = [endpoint(22, Mode::Tunnel), endpoint(2222, Mode::Builtin)];
+        let redeemed: Result<_, RedeemError> = self.store.run(move |store| store.redeem(&secret, &key, now)).await;
+        redeemed.unwrap();
+        let offered = self.store.run(move |store| store.replace_endpoints(&id, &endpoints, 5));
+        let offered: Result<(), fairlead_gateway::store::StoreError> = offered.await;
+        offered.unwrap();
     }
 
     /// Spends a join string as an agent's machine would.

@@ -47,7 +47,7 @@ pub use document::{AccessDocument, RuleAsWritten, RuleOutline};
 pub use explain::{Explanation, MAX_EXPLAINED_RULES, PartExplained, RuleExplained, Said, Seen};
 pub use expression::{MAX_DEPTH, MAX_EXPRESSION_BYTES, MAX_NODES};
 pub use mistake::{MAX_MISTAKES, Mistake, Warning};
-pub use policy::{AccessPolicy, LocalRules, MAX_FILES, MAX_RULES, MAX_SET_BYTES, Source};
+pub use policy::{AccessPolicy, LocalRules, MAX_FILES, MAX_RULES, MAX_SET_BYTES, Source, policy_digest};
 pub use request::{
     AgentFacts, Allowed, Caller, CallerKind, Conn, Decision, Denied, DenyReason, Effect, Enforcement, Limits,
     MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, Request, RuleRef, ShadowMatch, SshFacts,

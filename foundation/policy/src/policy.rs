@@ -35,6 +35,7 @@ pub struct Source {
 /// The gateway's access policy: immutable, cheap to share, replaced as a whole.
 pub struct AccessPolicy {
     rules: RuleSet,
+    tests: usize,
     digest: String,
 }
 
@@ -71,7 +72,8 @@ impl AccessPolicy {
     pub fn deny_all() -> Self {
         Self {
             rules: RuleSet::new(Engine::new(), Vec::new()),
-            digest: digest(&[]),
+            tests: 0,
+            digest: policy_digest(&[]),
         }
     }
 
@@ -102,6 +104,18 @@ impl AccessPolicy {
     #[cfg(test)]
     pub(crate) fn rule_set(&self) -> &RuleSet {
         &self.rules
+    }
+
+    /// Whether a rule reads `time.now` or `conn.*`: what one question is answered holds for others only with care.
+    #[must_use]
+    pub fn reads_circumstances(&self) -> bool {
+        self.rules.rules().iter().any(CompiledRule::reads_circumstances)
+    }
+
+    /// How many tests the set has; all have passed.
+    #[must_use]
+    pub fn test_count(&self) -> usize {
+        self.tests
     }
 
     /// How many rules the set has.
@@ -275,7 +289,8 @@ fn compile_access(sources: &[Source]) -> Result<(AccessPolicy, Vec<Warning>), Ve
         Ok((
             AccessPolicy {
                 rules,
-                digest: digest(sources),
+                tests: tests.iter().map(Vec::len).sum(),
+                digest: policy_digest(sources),
             },
             warnings,
         ))
@@ -324,7 +339,9 @@ fn compile_rules(
     compiled
 }
 
-fn digest(sources: &[Source]) -> String {
+/// The digest that a policy of these files has, see [`AccessPolicy::digest`].
+#[must_use]
+pub fn policy_digest(sources: &[Source]) -> String {
     let mut hash = Sha256::new();
     for source in sources {
         // The length keeps two files apart from one file of both texts.

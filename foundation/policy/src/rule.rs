@@ -126,6 +126,13 @@ impl CompiledRule {
         &self.guards
     }
 
+    /// Whether an expression reads the time or the caller's connection.
+    pub(crate) fn reads_circumstances(&self) -> bool {
+        let read = self.expressions.iter().flat_map(|e| &e.reads);
+        let names = read.filter_map(|index| VARIABLES.get(*index)).map(|v| v.name);
+        self.reads_time || names.into_iter().any(|name| name.starts_with("conn."))
+    }
+
     /// Whether the rule is about this act at all.
     pub(crate) fn names(&self, act: &str) -> bool {
         self.actions.as_ref().is_none_or(|acts| acts.iter().any(|a| a == act))

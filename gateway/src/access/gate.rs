@@ -16,7 +16,7 @@ use super::permit::{Denial, Given, Lost, Permit};
 use super::trail::Trail;
 
 /// Acts that `builtin:ssh` can tell apart and enforce.
-const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
+pub(crate) const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
 
 /// What somebody asks for: everything the decision may look at.
 #[derive(Debug)]
@@ -113,6 +113,11 @@ impl Gate {
         decide_again_by(&self.policy.load(), given, present, now)
     }
 
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<AccessPolicy> {
+        self.policy.load_full()
+    }
+
     /// The digest of the policy in force.
     pub fn policy_digest(&self) -> String {
         self.policy.load().digest()
@@ -134,7 +139,7 @@ impl Gate {
         let policy = self.policy.load();
         let verdict = match &request.target {
             Some(target) => match policy.decide(&question(
-                &request.caller,
+                request.caller.facts(),
                 target,
                 request.client,
                 request.now,
@@ -191,7 +196,7 @@ pub fn decide_again_by(policy: &AccessPolicy, given: &Given, present: &Present, 
     let Some(target) = &present.target else {
         return lost(Reason::PolicyChanged, "unknown-endpoint", None);
     };
-    match policy.decide(&question(caller, target, given.client, given.started, now)) {
+    match policy.decide(&question(caller.facts(), target, given.client, given.started, now)) {
         Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => Ok(()),
         Decision::Allow(allowed) => lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
         Decision::Deny(denied) => lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
@@ -206,15 +211,16 @@ fn reason_of(denied: &Denied, request: &AccessRequest) -> &'static str {
     denied.reason.as_str()
 }
 
-fn question(
-    caller: &Caller,
+/// The question that a policy decides, for every way of asking it.
+pub fn question(
+    caller: policy::Caller,
     target: &Target,
     client: SocketAddr,
     started: SystemTime,
     now: SystemTime,
 ) -> policy::Request {
     policy::Request {
-        caller: caller.facts(),
+        caller,
         agent: policy::AgentFacts {
             name: target.agent.to_string(),
             site: target.site.to_string(),

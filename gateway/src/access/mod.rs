@@ -13,7 +13,8 @@ pub(crate) mod testing;
 mod trail;
 
 pub use caller::{Caller, CallerId, CallerKind, Credential};
-pub use gate::{AccessRequest, Gate, Present, Target, decide_again_by};
+pub(crate) use gate::BUILTIN_SSH_ACTS;
+pub use gate::{AccessRequest, Gate, Present, Target, decide_again_by, question};
 pub use meters::Meters;
 pub use permit::{Denial, Given, Lost, Permit};
 pub use trail::{AuditUnavailable, Trail};

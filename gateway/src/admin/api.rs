@@ -7,6 +7,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod policy;
+
+pub use policy::{
+    AccessExplained, AgentWord, ExplainAccess, FactSeen, Inventory, InventoryCaller, InventoryEndpoint, MAX_INVENTORY,
+    PartSaid, PolicyFile, PolicyFiles, PolicyTried, RuleAt, RuleSaid, SessionLost,
+};
+
 /// Longest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 

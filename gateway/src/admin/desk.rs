@@ -73,6 +73,16 @@ impl Office {
         unix(self.desk.clock.now())
     }
 
+    /// Does work that takes its time, off the threads that carry sessions.
+    pub(super) async fn blocking<T, F>(&self, name: &'static str, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let done = self.tasks.blocking(name, work).await;
+        done.map_err(|error| ApiError::failed(error.to_string()))
+    }
+
     /// Asks the store.
     pub(super) async fn ask<T, F>(&self, question: F) -> Result<T, ApiError>
     where

@@ -67,6 +67,16 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy", mistakes.join("\n"), help)
     }
 
+    /// The mistakes of a policy that was only tried.
+    pub(super) fn policy_as_it_would_be(mistakes: &[String]) -> Self {
+        let help = "nothing was changed; try the files with `fairlead policy check`";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy", mistakes.join("\n"), help)
+    }
+
+    pub(super) fn limit(reason: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "limit", reason, help)
+    }
+
     pub(super) fn busy(reason: impl Into<String>) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

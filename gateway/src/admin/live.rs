@@ -2,11 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use fairlead_policy::{AccessPolicy, Request, Source};
 use fairlead_runtime::audit::Record;
 use fairlead_wire::id::SessionId;
 
+use super::api::{AgentWord, PolicyTried};
 use crate::store::AgentId;
 
 /// A future that [`Live`] gives; boxed because the trait is used as an object.
@@ -31,6 +34,21 @@ pub trait Live: Send + Sync + 'static {
     /// Reads the access policy anew and puts it in force, or keeps the one that is.
     fn reload(&self) -> Answer<'_, Result<PolicyInForce, PolicyRefused>>;
 
+    /// The policy in force.
+    fn policy(&self) -> Arc<AccessPolicy>;
+
+    /// The files that policy was compiled from, as they were then. Reads the disk.
+    ///
+    /// # Errors
+    /// In words, when they could not be kept.
+    fn policy_files(&self) -> Result<Vec<Source>, String>;
+
+    /// Reads the access policy anew and tells what putting it in force would do; changes nothing.
+    fn try_policy(&self) -> Answer<'_, Result<PolicyTried, PolicyRefused>>;
+
+    /// Asks an agent what its own file says, by the way its sessions are opened; nothing is opened.
+    fn ask_agent<'a>(&'a self, question: &'a AgentQuestion) -> Answer<'a, AgentWord>;
+
     /// The metrics in text form.
     ///
     /// # Errors
@@ -51,6 +69,15 @@ pub trait Live: Send + Sync + 'static {
     /// # Errors
     /// [`NotAudited`]; then what the line announces does not happen.
     fn audit(&self, record: &Record) -> Result<(), NotAudited>;
+}
+
+/// What an agent is asked about.
+#[derive(Clone, Debug)]
+pub struct AgentQuestion {
+    /// Which agent.
+    pub agent: AgentId,
+    /// The decision it is about, as the gateway's policy was asked.
+    pub request: Request,
 }
 
 /// An agent that is online.

@@ -12,6 +12,7 @@ pub mod api;
 mod agents;
 mod desk;
 mod error;
+mod explain;
 mod extract;
 mod fleet;
 mod health;
@@ -37,7 +38,8 @@ use tokio::net::TcpListener;
 pub use desk::{Desk, JoinFacts};
 pub use fairlead_runtime::socket_file::SocketError;
 pub use live::{
-    Answer, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce, PolicyRefused,
+    AgentQuestion, Answer, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce,
+    PolicyRefused,
 };
 
 /// Where administration listens.

@@ -12,7 +12,7 @@ use fairlead_runtime::tasks::TaskGroup;
 
 use super::desk::{Desk, Office};
 use super::error::ApiError;
-use super::{agents, fleet, health, hosts, policy, sessions, tokens, users};
+use super::{agents, explain, fleet, health, hosts, policy, sessions, tokens, users};
 
 /// From the request's head to the answer's.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -36,7 +36,11 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .route("/v1/hosts/{site}/{host}/{agent}", delete(hosts::unbind))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", delete(sessions::kill))
+        .route("/v1/policy", get(policy::files))
         .route("/v1/policy/reload", post(policy::reload))
+        .route("/v1/policy/try", post(policy::attempt))
+        .route("/v1/policy/explain", post(explain::explain))
+        .route("/v1/policy/inventory", get(explain::inventory))
         .merge(watching())
         .with_state(office);
     (finished(admin), finished(public))

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::columns::{json_column, label, mode, mode_from};
-use super::{AgentId, Candidate, EndpointRow, MAX_ENDPOINTS_PER_AGENT, StoreError, agents};
+use super::{AgentId, Candidate, EndpointRow, MAX_ENDPOINTS_PER_AGENT, OwnedEndpoint, StoreError, agents};
 
 pub(super) fn replace(db: &Connection, agent: &AgentId, endpoints: &[EndpointRow], now: i64) -> Result<(), StoreError> {
     if endpoints.len() > MAX_ENDPOINTS_PER_AGENT {
@@ -66,6 +66,26 @@ pub(super) fn owner(db: &Connection, site: &str, host: &str, port: u16) -> Resul
          ORDER BY e.protocol, e.agent",
     )?;
     let rows = statement.query_and_then(params![site, host, port], |row| candidate(site, row))?;
+    rows.collect()
+}
+
+/// As [`owner`], for every host and port.
+pub(super) fn owned(db: &Connection, at_most: usize) -> Result<Vec<OwnedEndpoint>, StoreError> {
+    let mut statement = db.prepare(
+        "SELECT e.site, e.host, e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
+         FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
+         WHERE a.disabled = 0
+           AND (e.host = e.agent OR EXISTS
+                (SELECT 1 FROM hosts h WHERE h.site = e.site AND h.host = e.host AND h.agent = e.agent))
+         ORDER BY e.site, e.host, e.port, e.protocol, e.agent LIMIT ?1",
+    )?;
+    let rows = statement.query_and_then([i64::try_from(at_most).unwrap_or(i64::MAX)], |row| {
+        Ok(OwnedEndpoint {
+            host: row.get("host")?,
+            port: row.get("port")?,
+            owner: candidate(&row.get::<_, String>("site")?, row)?,
+        })
+    })?;
     rows.collect()
 }
 

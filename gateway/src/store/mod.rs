@@ -32,8 +32,8 @@ pub use handle::StoreHandle;
 pub use pattern::NamePattern;
 pub use row::{
     AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
-    NewAgent, NewToken, NewUser, NewUserKey, Proposal, Redeemed, SiteScope, Terms, TokenGrant, TokenKind, UserKeyRow,
-    UserRow,
+    NewAgent, NewToken, NewUser, NewUserKey, OwnedEndpoint, Proposal, Redeemed, SiteScope, Terms, TokenGrant,
+    TokenKind, UserKeyRow, UserRow,
 };
 pub use sqlite::SqliteStore;
 
@@ -187,6 +187,13 @@ pub trait Store: Send {
     /// # Errors
     /// Those of the engine.
     fn endpoint_owner(&self, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError>;
+
+    /// Every endpoint with an owner, by site, host, port and agent; at most `at_most`. Left out is what
+    /// [`Self::endpoint_owner`] leaves out.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn owned_endpoints(&self, at_most: usize) -> Result<Vec<OwnedEndpoint>, StoreError>;
 
     /// One user, or `None`.
     ///

@@ -250,6 +250,17 @@ pub struct Candidate {
     pub pooling: bool,
 }
 
+/// An endpoint with an agent that can carry sessions to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedEndpoint {
+    /// The host, a label; its site is the agent's.
+    pub host: String,
+    /// The port callers ask for.
+    pub port: u16,
+    /// The agent, and what it offers there.
+    pub owner: Candidate,
+}
+
 /// A user to add.
 #[derive(Clone, Debug)]
 pub struct NewUser {

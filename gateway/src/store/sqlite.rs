@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
     AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, Labels, Names, NewAgent,
-    NewToken, NewUser, NewUserKey, Redeemed, SiteScope, UserKeyRow, UserRow,
+    NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed, SiteScope, UserKeyRow, UserRow,
 };
 use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, hosts, schema, tokens, users};
 
@@ -187,6 +187,10 @@ impl Store for SqliteStore {
 
     fn endpoint_owner(&self, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError> {
         endpoints::owner(&self.connection, site, host, port)
+    }
+
+    fn owned_endpoints(&self, at_most: usize) -> Result<Vec<OwnedEndpoint>, StoreError> {
+        endpoints::owned(&self.connection, at_most)
     }
 
     fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError> {

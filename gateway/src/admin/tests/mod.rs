@@ -35,6 +35,7 @@ struct FakeGateway {
     changes: Mutex<Vec<Change>>,
     audit_is_broken: Mutex<bool>,
     policy_is_broken: Mutex<bool>,
+    policy: Mutex<Option<String>>,
 }
 
 impl Live for FakeGateway {
@@ -91,6 +92,49 @@ impl Live for FakeGateway {
                 digest: "abc".into(),
                 warnings: vec!["hm".into()],
             })
+        })
+    }
+
+    fn policy(&self) -> Arc<fairlead_policy::AccessPolicy> {
+        let policy = self.policy.lock().unwrap();
+        let source = fairlead_policy::Source {
+            name: "access.yaml".into(),
+            text: policy.clone().unwrap_or_else(|| "version: 1".into()),
+        };
+        Arc::new(fairlead_policy::AccessPolicy::compile(&[source]).unwrap().0)
+    }
+
+    fn policy_files(&self) -> Result<Vec<fairlead_policy::Source>, String> {
+        let text = self.policy.lock().unwrap().clone().ok_or("not kept")?;
+        Ok(vec![fairlead_policy::Source {
+            name: "access.yaml".into(),
+            text,
+        }])
+    }
+
+    fn try_policy(&self) -> Answer<'_, Result<api::PolicyTried, PolicyRefused>> {
+        let broken = *self.policy_is_broken.lock().unwrap();
+        Box::pin(async move {
+            if broken {
+                return Err(PolicyRefused {
+                    mistakes: vec!["a.yaml:3:1: no".into()],
+                });
+            }
+            Ok(api::PolicyTried {
+                digest: "abc".into(),
+                warnings: Vec::new(),
+                would_cut: Vec::new(),
+            })
+        })
+    }
+
+    fn ask_agent<'a>(&'a self, question: &'a AgentQuestion) -> Answer<'a, api::AgentWord> {
+        let reason = Some(format!("not asked: {}", question.agent));
+        Box::pin(async move {
+            api::AgentWord {
+                reason,
+                ..api::AgentWord::default()
+            }
         })
     }
 
