@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use fairlead_policy::{AccessPolicy, Source, policy_digest};
+use fairlead_policy::{AccessPolicy, Enforcement, Source, policy_digest};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::open;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
 
 use crate::access::{CallerId, CallerKind, Gate};
 use crate::admin::api::{AgentWord, PolicyTried, RuleAt, SessionLost};
 use crate::admin::{self, AgentQuestion, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
-use crate::link::{AgentKey, Roster};
+use crate::link::{AgentKey, Question, Roster};
 use crate::policy_set::PolicySet;
 use crate::session::{Changed, Reviewer, Table, WouldCut};
 use crate::store::AgentId;
@@ -210,17 +211,51 @@ fn session_lost(cut: WouldCut) -> SessionLost {
 
 /// What an agent says to a question; why not, where it says nothing.
 async fn agent_word(roster: &Roster, question: &AgentQuestion) -> AgentWord {
-    let silent = |reason: &str| AgentWord {
-        reason: Some(reason.to_owned()),
+    let AgentQuestion { agent, request } = question;
+    let silent = |reason: String| AgentWord {
+        reason: Some(reason),
         ..AgentWord::default()
     };
-    let Some(agent) = key(&question.agent) else {
-        return silent("not asked (its name is not one)");
+    let Some(agent) = key(agent) else {
+        return silent("not asked: its name is not one".into());
     };
-    if !roster.online().iter().any(|online| online.agent == agent) {
-        return silent("not asked (offline)");
+    let caller = open::Caller {
+        name: request.caller.name.clone(),
+        kind: request.caller.kind.as_str().to_owned(),
+        groups: request.caller.groups.clone(),
+        labels: request.caller.labels.clone(),
+        site: request.caller.site.clone().unwrap_or_default(),
+        ssh_keys: Vec::new(),
+    };
+    let acts = match request.enforce {
+        Enforcement::Tunnel => Vec::new(),
+        Enforcement::Acts(acts) => acts.iter().map(|act| (*act).to_owned()).collect(),
+    };
+    let question = Question {
+        caller,
+        endpoint: request.endpoint.clone(),
+        client: (request.conn.client_ip, request.conn.client_port).into(),
+        acts,
+        at: request.now,
+    };
+    match roster.ask(&agent, question).await {
+        Ok(said) => AgentWord {
+            allowed: Some(said.allowed),
+            reason: (!said.allowed).then_some(said.reason),
+            rule: (!said.rule.is_empty()).then_some(RuleAt {
+                name: said.rule,
+                file: said.file,
+                line: said.line,
+            }),
+        },
+        Err(error) if error.reason == Reason::Offline => silent("not asked (offline)".into()),
+        Err(error) if error.reason == Reason::Unsupported => silent("not asked (it answers no questions)".into()),
+        Err(error) => silent(
+            format!("no answer ({}) {}", error.reason.name(), error.detail)
+                .trim_end()
+                .to_owned(),
+        ),
     }
-    silent("not asked")
 }
 
 fn reload(set: &PolicySet, gate: &Gate) -> Result<PolicyInForce, Vec<String>> {

@@ -216,6 +216,67 @@ async fn ten_denials_of_a_running_gateway_name_their_rule_file_and_line() {
 }
 
 #[tokio::test]
+async fn the_agents_own_verdict_is_asked_for_and_opens_nothing() {
+    let mut lab = Lab::start().await;
+    lab.policy(POLICY).await;
+    let device = lab.agent("pump-7").label("tier", "edge");
+    let device = device.endpoint("ssh://pump-7.default.internal", "builtin:ssh");
+    let rules = "[ { name: alice looks, effect: allow, actions: [shell], expressions: [\"caller.name == 'alice'\"] }, { name: not at night, effect: deny, expressions: [\"time.now.getHours() < 6\"] } ]";
+    device.rules(rules).start().await;
+    lab.user_with_key("alice", &["field"]).await;
+    lab.user_with_key("bob", &["field"]).await;
+    let question = |caller: &str, act: Option<&str>, hour: i64| ExplainAccess {
+        caller: caller.into(),
+        to: "ssh://pump-7.default.internal".into(),
+        act: act.map(str::to_owned),
+        at: Some(1_767_225_600 + hour * 3600),
+        client_ip: None,
+    };
+    for (asked, allowed, reason, rule) in [
+        (question("alice", None, 12), true, None, Some("alice looks")),
+        (question("alice", Some("exec"), 12), false, Some("no-rule"), None),
+        (
+            question("alice", Some("shell"), 3),
+            false,
+            Some("deny-rule"),
+            Some("not at night"),
+        ),
+        (question("bob", None, 12), false, Some("no-rule"), None),
+    ] {
+        let answer = explain(&lab, &asked).await;
+        let word = &answer.agent_says;
+        assert!(answer.allowed, "{asked:?}: {answer:#?}");
+        assert_eq!(
+            (word.allowed, word.reason.as_deref()),
+            (Some(allowed), reason),
+            "{asked:?}: {answer:#?}"
+        );
+        assert_eq!(word.rule.as_ref().map(|rule| rule.name.as_str()), rule, "{asked:?}");
+        if let Some(rule) = &word.rule {
+            assert!(rule.file.ends_with("agent.yaml") && rule.line > 0, "{rule:?}");
+        }
+    }
+    let lines: Vec<String> = lab
+        .agent_audit("pump-7")
+        .lines()
+        .iter()
+        .map(|line| line.shown())
+        .collect();
+    let questions = lines.iter().filter(|line| line.starts_with("explain")).count();
+    assert!(
+        questions == 4 && !lines.iter().any(|line| line.starts_with("session")),
+        "{lines:?}"
+    );
+    lab.stop_agent("pump-7").await;
+    let answer = explain(&lab, &question("alice", None, 12)).await;
+    assert_eq!(
+        (answer.agent_says.allowed, answer.agent_says.reason.as_deref()),
+        (None, Some("not asked (offline)"))
+    );
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn audit_metric_and_explain_give_one_reason() {
     let lab = two_devices().await;
     lab.policy(POLICY).await;

@@ -92,6 +92,7 @@ impl Explain {
             client_port: 0,
             acts: self.act.iter().cloned().collect(),
             at,
+            question: None,
         }
     }
 

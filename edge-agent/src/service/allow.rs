@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fairlead_identity::name::{EndpointUrl, Label};
 use fairlead_policy::{self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, RuleRef, SshFacts};
 use fairlead_wire::id::SessionId;
-use fairlead_wire::open::Open;
+use fairlead_wire::open::{self as wire, Open};
 use fairlead_wire::refusal::Reason;
 
 use crate::config::{Endpoint, Upstream};
 
+/// Characters of the file's name that a gateway is told; of four bytes at most.
+const MAX_FILE_CHARS: usize = 128;
 /// Acts that the agent's own SSH server enforces.
 const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
 
@@ -64,6 +66,8 @@ pub struct Asked {
     pub acts: BTreeSet<String>,
     /// When it was asked, by the agent's clock.
     pub at: SystemTime,
+    /// Only what the file says is asked for, at this moment; nothing is to be opened.
+    pub question: Option<SystemTime>,
 }
 
 /// A no of the customer's file.
@@ -136,8 +140,15 @@ impl Asked {
             client_port: open.client_port().map_err(|error| malformed(&error))?,
             acts: open.acts.iter().cloned().collect(),
             at,
+            question: open.is_question().then(|| asked_about(open.started_unix_ms)),
         })
     }
+}
+
+fn asked_about(unix_ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_millis(unix_ms))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 impl AllowList {
@@ -184,16 +195,54 @@ impl AllowList {
         let Some(rules) = &endpoint.rules else {
             return Ok(admission(None, Limits::default()));
         };
-        let decision = match endpoint.upstream {
-            // What a caller does there is asked about act by act.
-            Upstream::BuiltinSsh => {
-                rules.decide_opening(&self.question(asked, now, Enforcement::Acts(BUILTIN_SSH_ACTS), None))
-            }
-            Upstream::Tcp(_) => rules.decide(&self.question(asked, now, Enforcement::Tunnel, None)),
-        };
-        match decision {
+        match self.begins(asked, endpoint, rules, now) {
             Decision::Allow(allowed) => Ok(admission(Some(allowed.rule), allowed.limits)),
             Decision::Deny(denied) => Err(Refusal::by_rule(denied)),
+        }
+    }
+
+    /// What the rules say of the beginning of a session.
+    fn begins(&self, asked: &Asked, endpoint: &Endpoint, rules: &LocalRules, now: SystemTime) -> Decision {
+        match endpoint.upstream {
+            // What a caller does there is asked about act by act. A question may be about one of them.
+            Upstream::BuiltinSsh => {
+                let one = asked
+                    .acts
+                    .first()
+                    .filter(|_| asked.question.is_some() && asked.acts.len() == 1);
+                let one = one.and_then(|act| Enforcement::one(endpoint.url.protocol, act));
+                let acts = one.unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
+                rules.decide_opening(&self.question(asked, now, acts, None))
+            }
+            Upstream::Tcp(_) => rules.decide(&self.question(asked, now, Enforcement::Tunnel, None)),
+        }
+    }
+
+    /// The answer to a gateway's question: the verdict with its rule, and nothing of what a rule says or what is dialled.
+    pub fn answer(&self, asked: &Asked, now: SystemTime) -> wire::Explained {
+        let told = |allowed, reason: &str, rule: Option<RuleRef>| {
+            let rule = rule.unwrap_or(RuleRef {
+                name: String::new(),
+                file: String::new(),
+                line: 0,
+            });
+            wire::Explained {
+                allowed,
+                reason: reason.to_owned(),
+                rule: rule.name,
+                file: rule.file.chars().take(MAX_FILE_CHARS).collect(),
+                line: rule.line,
+            }
+        };
+        let Ok(endpoint) = self.listed(asked) else {
+            return told(false, Reason::NotListed.name(), None);
+        };
+        let Some(rules) = &endpoint.rules else {
+            return told(true, "", None);
+        };
+        match self.begins(asked, endpoint, rules, now) {
+            Decision::Allow(allowed) => told(true, "", Some(allowed.rule)),
+            Decision::Deny(denied) => told(false, denied.reason.as_str(), denied.rule),
         }
     }
 

@@ -11,7 +11,7 @@ mod records;
 mod table;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fairlead_runtime::audit::AuditLog;
 use fairlead_runtime::clock::Clock;
@@ -25,7 +25,7 @@ use crate::builtin::Builtin;
 use crate::config::Upstream;
 use crate::link::{GatewayStream, Sessions};
 use crate::pause::Pause;
-use crate::service::{self, Admission, AllowList, Neighbourhood, Refusal, Resolver};
+use crate::service::{self, Admission, AllowList, Asked, Neighbourhood, Refusal, Resolver};
 
 pub(crate) use again::watch_time;
 pub(crate) use carry::silent;
@@ -119,6 +119,9 @@ impl Services {
                 return self.refuse_unread(NoOpen::silent(refusal), &mut to_caller).await;
             }
         };
+        if let Some(about) = asked.question {
+            return self.answer_question(&asked, about, &mut to_caller).await;
+        }
         // In the table before it is decided: whatever changes from here on finds the session there.
         let Some(seat) = self.live.enter(asked.clone()) else {
             let refusal = Refusal::new(Reason::Malformed, "a session with this id lives");
@@ -131,6 +134,20 @@ impl Services {
         };
         let ending = self.carry_out(live, admission, from_caller, to_caller).await;
         self.record_end(live, ending);
+    }
+
+    /// Says what the file says, after a line in the customer's audit; nothing is opened, and no name is looked up.
+    async fn answer_question(&self, asked: &Asked, about: SystemTime, to_caller: &mut SendStream) {
+        let mut answered = self.list().answer(asked, about);
+        if self.pause.is_on() {
+            answered.allowed = false;
+            answered.reason = Reason::AgentStopping.name().to_owned();
+        }
+        let answered = match self.record_question(asked, &answered) {
+            Ok(()) => OpenAnswer::explained(answered),
+            Err(()) => OpenAnswer::refused(Refused::new(Reason::AuditFailed, "")),
+        };
+        answer(to_caller, answered).await;
     }
 
     /// Everything that must be true before a byte leaves for the upstream; ends with the audit line that says so.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlead_policy::RuleRef;
 use fairlead_runtime::audit::Record;
-use fairlead_wire::open::OpenAnswer;
+use fairlead_wire::open::{Explained, OpenAnswer};
 use fairlead_wire::refusal::{Reason, Refused};
 use quinn::SendStream;
 
@@ -71,6 +71,18 @@ impl Services {
             }
             self.append(&record).unwrap_or_default();
         }
+    }
+
+    /// What the gateway asked about and was told.
+    pub(super) fn record_question(&self, asked: &Asked, answered: &Explained) -> Result<(), ()> {
+        let mut record = self.record("explain", asked);
+        // There is no session, and will be none of this id.
+        record.session = None;
+        record.decision = Some(if answered.allowed { "allow" } else { "deny" }.into());
+        record.reason = (!answered.reason.is_empty()).then(|| answered.reason.clone().into());
+        record.rule =
+            (!answered.rule.is_empty()).then(|| format!("{} ({}:{})", answered.rule, answered.file, answered.line));
+        self.append(&record)
     }
 
     pub(super) fn record_permit(&self, live: &Live) -> Result<(), ()> {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::id::SessionId;
 pub use crate::refusal::Refused;
+use crate::version::EXPLAIN;
 
 /// The kinds of caller that a rule can name.
 pub const CALLER_KINDS: &[&str] = &["user", "workload", "unidentified"];
@@ -69,7 +70,7 @@ pub struct Caller {
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct OpenAnswer {
     /// The answer; `None` is an answer of a newer peer and as good as a refusal.
-    #[prost(oneof = "Body", tags = "1, 2")]
+    #[prost(oneof = "Body", tags = "1, 2, 3")]
     pub body: Option<Body>,
 }
 
@@ -82,6 +83,29 @@ pub enum Body {
     /// No session; the stream ends after this frame.
     #[prost(message, tag = "2")]
     Refused(Refused),
+    /// The answer to a question ([`Open::is_question`]); nothing was opened and the stream ends after this frame.
+    #[prost(message, tag = "3")]
+    Explained(Explained),
+}
+
+/// What the agent's own file says to a question. No text of a rule and no upstream travels. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Explained {
+    /// Whether the file would let a session begin.
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// Why not, in one word such as `not-listed` or `no-rule`; empty when allowed.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// The name of the rule behind the answer; empty where there is none.
+    #[prost(string, tag = "3")]
+    pub rule: String,
+    /// The agent's file; empty without a rule, at most 512 bytes.
+    #[prost(string, tag = "4")]
+    pub file: String,
+    /// The line of that rule; 0 without one.
+    #[prost(uint32, tag = "5")]
+    pub line: u32,
 }
 
 /// The session is open. Since 1.
@@ -103,6 +127,12 @@ impl Open {
                 },
             )
         })
+    }
+
+    /// Whether this asks what the agent's file says, and for nothing to be opened.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        self.requires.iter().any(|name| name == EXPLAIN)
     }
 
     /// The caller, which every `Open` has.
@@ -180,6 +210,19 @@ impl Caller {
     }
 }
 
+impl Explained {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("Explained");
+        fields.text("reason", &self.reason, check::MAX_NAME_BYTES)?;
+        fields.text("rule", &self.rule, check::MAX_NAME_BYTES)?;
+        fields.text("file", &self.file, check::MAX_DETAIL_BYTES)
+    }
+}
+
 impl OpenAnswer {
     /// The answer that the session is open.
     #[must_use]
@@ -197,6 +240,14 @@ impl OpenAnswer {
         }
     }
 
+    /// The answer to a question.
+    #[must_use]
+    pub const fn explained(explained: Explained) -> Self {
+        Self {
+            body: Some(Body::Explained(explained)),
+        }
+    }
+
     /// Bounds every field.
     ///
     /// # Errors
@@ -206,6 +257,7 @@ impl OpenAnswer {
             None => Err(Checker::of("OpenAnswer").error("body", Problem::Missing)),
             Some(Body::Opened(_)) => Ok(()),
             Some(Body::Refused(refused)) => refused.check(),
+            Some(Body::Explained(explained)) => explained.check(),
         }
     }
 }

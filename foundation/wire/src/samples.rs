@@ -11,7 +11,7 @@ use crate::control::{
     Offer, OfferAnswer, OfferedEndpoint, Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
-use crate::open::{Caller, Open, OpenAnswer};
+use crate::open::{Caller, Explained, Open, OpenAnswer};
 use crate::refusal::{Reason, Refused};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBERERERERERERERERERERERERERERERERERERERERER sample";
@@ -274,11 +274,22 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
     ]
 }
 
-/// Both answers to an `Open`, named as their golden files.
+pub(crate) fn explained() -> Explained {
+    Explained {
+        allowed: false,
+        reason: "deny-rule".to_owned(),
+        rule: "not at night".to_owned(),
+        file: "/etc/fairlead-agent/agent.yaml".to_owned(),
+        line: 12,
+    }
+}
+
+/// The answers to an `Open`, named as their golden files.
 pub(crate) fn open_answers() -> Vec<(&'static str, OpenAnswer)> {
     vec![
         ("open-answer-opened", OpenAnswer::opened()),
         ("open-answer-refused", OpenAnswer::refused(refused())),
+        ("open-answer-explained", OpenAnswer::explained(explained())),
     ]
 }
 

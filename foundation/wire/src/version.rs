@@ -21,7 +21,11 @@ pub const VERSION_MAX: u32 = 1;
 /// Features that a peer may demand by name in a `requires` list. Sorted.
 ///
 /// A name is added here together with the code that honours it, never before.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[EXPLAIN];
+
+/// In the `requires` list of an [`Open`](crate::open::Open): nothing is to be opened, only to be answered what the agent's
+/// own file says. An agent that does not know it refuses, so that a question never opens anything.
+pub const EXPLAIN: &str = "explain";
 
 /// Picks the highest version that both peers speak.
 ///

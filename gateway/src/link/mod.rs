@@ -24,7 +24,7 @@ use fairlead_wire::refusal::Reason;
 pub use accept::{Acceptor, serve};
 pub use quic::{ResetKey, adopt, bind};
 pub use rivals::Conflict;
-pub use roster::{AgentStream, OnlineAgent, OpenError, Roster};
+pub use roster::{AgentStream, OnlineAgent, OpenError, Question, Roster};
 
 /// A future that a [`Registrar`] gives; boxed because the trait is used as an object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use fairlead_identity::name::EndpointUrl;
 use fairlead_runtime::{frame, quic};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, Ping};
 use fairlead_wire::id::BootId;
-use fairlead_wire::open::{self, Open, OpenAnswer};
+use fairlead_wire::open::{self, Explained, Open, OpenAnswer};
 use fairlead_wire::refusal::Reason;
+use fairlead_wire::version::EXPLAIN;
 use quinn::VarInt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,6 +23,8 @@ use crate::access::Permit;
 
 /// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// How long an agent may take to answer a question, which dials nothing.
+const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 /// The agent lets only so many streams be open; a place must come free within this.
 const STREAM_LIMIT: Duration = Duration::from_secs(2);
 /// An older link of the same agent that does not answer within this is dead (SECURITY.md P8).
@@ -290,6 +294,18 @@ impl Roster {
         })
     }
 
+    /// Asks an agent what its own file says of this caller, endpoint and moment. Nothing is opened: an agent that does not
+    /// know questions refuses them.
+    ///
+    /// # Errors
+    /// `offline` when the agent has no link now, otherwise as [`Self::open`].
+    pub async fn ask(&self, agent: &AgentKey, question: Question) -> Result<Explained, OpenError> {
+        let link = self.find(agent).filter(|link| link.is_confirmed());
+        let link = link.ok_or_else(|| OpenError::new(Reason::Offline, ""))?;
+        let answered = timeout(QUESTION_LIMIT, link.ask(question)).await;
+        answered.unwrap_or_else(|_| Err(OpenError::new(Reason::Offline, "the agent did not answer within 5 s")))
+    }
+
     async fn wait_for(&self, agent: &AgentKey) -> Option<Arc<Link>> {
         let mut changed = self.changed.subscribe();
         loop {
@@ -354,11 +370,35 @@ impl Link {
     }
 
     async fn open(&self, permit: &Permit) -> Result<AgentStream, OpenError> {
+        let (answer, stream) = self.exchange(open_message(permit)).await?;
+        match answer {
+            open::Body::Opened(_) => Ok(stream),
+            open::Body::Refused(refused) => Err(OpenError::new(refused.known_reason(), refused.detail)),
+            open::Body::Explained(_) => Err(OpenError::new(
+                Reason::Malformed,
+                "an answer to a question nobody asked",
+            )),
+        }
+    }
+
+    async fn ask(&self, question: Question) -> Result<Explained, OpenError> {
+        match self.exchange(question.message()).await?.0 {
+            open::Body::Explained(explained) => Ok(explained),
+            open::Body::Refused(refused) => Err(OpenError::new(refused.known_reason(), refused.detail)),
+            open::Body::Opened(_) => Err(OpenError::new(
+                Reason::Malformed,
+                "the agent opened what was only asked about",
+            )),
+        }
+    }
+
+    /// Sends an `Open` on a stream of its own and reads the answer.
+    async fn exchange(&self, request: Open) -> Result<(open::Body, AgentStream), OpenError> {
         let opened = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
         let (mut to_agent, mut from_agent) = opened
             .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
             .map_err(|error| OpenError::new(Reason::Offline, error.to_string()))?;
-        let request = codec::encode(&open_message(permit), MAX_CONTROL_FRAME)
+        let request = codec::encode(&request, MAX_CONTROL_FRAME)
             .map_err(|error| OpenError::new(Reason::Internal, error.to_string()))?;
         let sent = to_agent.write_all(&request).await;
         sent.map_err(|error| abandoned(&error.into()))?;
@@ -372,15 +412,50 @@ impl Link {
         answer
             .check()
             .map_err(|error| OpenError::new(Reason::Malformed, error.to_string()))?;
-        match answer.body {
-            Some(open::Body::Opened(_)) => Ok(AgentStream { from_agent, to_agent }),
-            Some(open::Body::Refused(refused)) => Err(OpenError::new(refused.known_reason(), refused.detail)),
-            None => Err(OpenError::new(
+        let body = answer.body.ok_or_else(|| {
+            OpenError::new(
                 Reason::Unsupported,
                 "the agent gave an answer that this gateway does not know",
-            )),
+            )
+        })?;
+        Ok((body, AgentStream { from_agent, to_agent }))
+    }
+}
+
+/// What an agent is asked about; see [`Roster::ask`].
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The caller's facts.
+    pub caller: open::Caller,
+    /// The endpoint.
+    pub endpoint: EndpointUrl,
+    /// Where the caller would come from.
+    pub client: std::net::SocketAddr,
+    /// The acts asked about; none for a tunnel.
+    pub acts: Vec<String>,
+    /// The moment asked about.
+    pub at: SystemTime,
+}
+
+impl Question {
+    fn message(self) -> Open {
+        Open {
+            // INVARIANT: with this an agent opens nothing, and one that does not know it refuses.
+            requires: vec![EXPLAIN.to_owned()],
+            session: rand::random::<[u8; 16]>().to_vec(),
+            endpoint_url: self.endpoint.to_string(),
+            caller: Some(self.caller),
+            client_ip: self.client.ip().to_string(),
+            client_port: u32::from(self.client.port()),
+            acts: self.acts,
+            started_unix_ms: unix_ms(self.at),
         }
     }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a stream says that ended before its answer: the agent's own reason by its number, else that the agent is gone.
@@ -391,10 +466,6 @@ fn abandoned(error: &std::io::Error) -> OpenError {
 
 fn open_message(permit: &Permit) -> Open {
     let caller = permit.caller();
-    let started = permit
-        .started()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     Open {
         requires: Vec::new(),
         session: permit.session().as_bytes().to_vec(),
@@ -410,6 +481,6 @@ fn open_message(permit: &Permit) -> Open {
         client_ip: permit.client().ip().to_string(),
         client_port: u32::from(permit.client().port()),
         acts: permit.acts().iter().cloned().collect(),
-        started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
+        started_unix_ms: unix_ms(permit.started()),
     }
 }

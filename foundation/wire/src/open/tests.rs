@@ -90,9 +90,21 @@ fn fields_read_as_their_types() {
 fn an_answer_that_is_not_understood_is_no_session() {
     assert_eq!(OpenAnswer::opened().check(), Ok(()));
     assert_eq!(OpenAnswer::default().check().unwrap_err().field, "body");
-    // Field 3 of a newer peer.
-    let answer: OpenAnswer = crate::codec::decode_body(&[0x1a, 0x00]).unwrap();
+    // Field 4 of a newer peer.
+    let answer: OpenAnswer = crate::codec::decode_body(&[0x22, 0x00]).unwrap();
     assert_eq!(answer.check().unwrap_err().field, "body");
     let without_reason = OpenAnswer::refused(Refused::default());
     assert_eq!(without_reason.check().unwrap_err().field, "reason");
+}
+
+#[test]
+fn a_question_is_known_by_what_it_requires() {
+    let mut open = Open {
+        requires: Vec::new(),
+        ..samples::open()
+    };
+    assert!(!open.is_question());
+    open.requires = vec![EXPLAIN.to_owned()];
+    assert!(open.is_question());
+    assert_eq!(crate::version::check_required(&open.requires), Ok(()));
 }
