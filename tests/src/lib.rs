@@ -2,7 +2,7 @@
 //!
 //! The room exists because these tests need several programs at once, which no other room may import together:
 //! [`lab`] starts a gateway, agents and people by the steps that operators take, [`clients`] runs the stock programs that
-//! people use, [`programs`] runs ours as processes, [`netns`] puts them elsewhere, [`sshd`] and [`upstream`] are what stands behind an agent.
+//! people use, [`programs`] runs ours as processes, [`devices`] enrol by the hundred, [`netns`] puts them elsewhere, [`sshd`] and [`upstream`] are what stands behind an agent.
 //! Deliberately not here: tests of one room, which stand beside its code.
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@
 )]
 
 pub mod clients;
+pub mod devices;
 pub mod fuzz;
 pub mod lab;
 pub mod netns;

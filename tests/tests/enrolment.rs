@@ -1,5 +1,5 @@
 //! Join strings in the hands of real programs: raced for, spent, mistyped, cut, too old, meant for others; and what stays
-//! when a machine dies in the middle.
+//! when a machine or the gateway dies in the middle.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,8 @@
     reason = "tests fail by panicking, and measured figures are for the reader"
 )]
 
+#[path = "enrolment/kill.rs"]
+mod kill;
 #[path = "enrolment/proxy.rs"]
 mod proxy;
 
