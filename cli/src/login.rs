@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use fairlead_agent::enroll::{self, EnrollError};
 use fairlead_identity::join::{JoinKind, JoinString};
+use fairlead_identity::verify::Roots;
+use fairlead_runtime::clock::SystemClock;
 use fairlead_runtime::config_file::read_secret_or_stdin;
 use secrecy::ExposeSecret;
 
@@ -64,7 +67,8 @@ pub async fn with_join(join: &JoinString, profile: &Profile) -> Result<Facts, Co
     let key = profile.login_key().map_err(CommandError::failed)?;
     let csr = key.csr_der().map_err(CommandError::failed)?;
     let enrolled = enroll::exchange(join, csr, BTreeMap::new()).await.map_err(of_gateway)?;
-    kept(profile.save(&key, &enrolled, &join.addresses), profile)
+    let roots = Roots::from_der(&enroll::roots_of(&enrolled)).map_err(CommandError::failed)?;
+    kept(profile.save(&key, &enrolled, &roots, &join.addresses), profile)
 }
 
 /// Renews the certificates of a machine that has logged in before, by proof of its login key.
@@ -75,10 +79,12 @@ pub async fn again(profile: &Profile) -> Result<Facts, CommandError> {
     let facts = profile.facts().map_err(CommandError::failed)?;
     let key = profile.login_key().map_err(CommandError::failed)?;
     let roots = profile.roots().map_err(CommandError::failed)?;
-    let renewed = enroll::renew_by_proof(&facts.gateways, &facts.domain, &roots, &key)
+    let renewed = enroll::renew_by_proof(&facts.gateways, &facts.domain, &roots, &key, Arc::new(SystemClock))
         .await
         .map_err(of_gateway)?;
-    kept(profile.save(&key, &renewed, &facts.gateways), profile)
+    let known = roots.succeeded_by(&enroll::roots_of(&renewed));
+    let known = known.map_err(CommandError::failed)?;
+    kept(profile.save(&key, &renewed, &known, &facts.gateways), profile)
 }
 
 fn kept(saved: anyhow::Result<Facts>, profile: &Profile) -> Result<Facts, CommandError> {

@@ -92,16 +92,23 @@ impl Profile {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn save(&self, key: &PrivateKey, enrolled: &Enrolled, fallback: &[String]) -> anyhow::Result<Facts> {
+    pub fn save(
+        &self,
+        key: &PrivateKey,
+        enrolled: &Enrolled,
+        roots: &Roots,
+        fallback: &[String],
+    ) -> anyhow::Result<Facts> {
         let dir = self.prepare()?.to_owned();
         let write = |name: &str, text: &str| write_private(&dir.join(name), text.as_bytes(), 0o600);
         write("id", key.ssh_private()?.expose_secret())?;
         write("id.pub", &format!("{}\n", key.ssh_public(&enrolled.name)?))?;
         write("id-cert.pub", &format!("{}\n", enrolled.ssh_certificate))?;
         let chain = chain::from_ders(enrolled.certificate_chain.clone())?;
-        let (root, presented) = chain.split_last().context("the gateway sent no certificate")?;
+        let (_, presented) = chain.split_last().context("the gateway sent no certificate")?;
+        let roots: Vec<_> = roots.certificates().collect();
+        write("ca.pem", &chain::to_pem(&roots))?;
         write("cert.pem", &chain::to_pem(presented))?;
-        write("ca.pem", &chain::to_pem(std::slice::from_ref(root)))?;
         let gateways = match enrolled.gateway_addresses.as_slice() {
             [] => fallback.to_vec(),
             some => some.to_vec(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -10,12 +11,14 @@ use fairlead_identity::keys::PrivateKey;
 use fairlead_identity::name::Label;
 use fairlead_identity::tls;
 use fairlead_identity::verify::Roots;
+use fairlead_runtime::clock::Clock;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::enroll::{Body, EnrollAnswer, EnrollRequest, Enrolled, PROOF_CONTEXT, PROOF_EXPORTER};
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_ENROLL, VERSION_MAX, VERSION_MIN};
+use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use crate::identity_files::{self, IdentityFiles};
@@ -111,7 +114,28 @@ pub async fn exchange_as(
         proposed_name: proposed_name.to_owned(),
         ..request()
     };
-    settle(&connection, &request).await
+    let enrolled = settle(&connection, &request).await?;
+    let roots = Roots::from_der(&roots_of(&enrolled)).map_err(EnrollError::unusable)?;
+    if !roots.sha256s().contains(&join.ca_sha256) {
+        return Err(EnrollError::Answer(
+            "its roots lack the one that the join string pins".into(),
+        ));
+    }
+    Ok(enrolled)
+}
+
+/// The roots to trust from now on: those that the gateway names, else the one of the chain.
+#[must_use]
+pub fn roots_of(enrolled: &Enrolled) -> Vec<CertificateDer<'static>> {
+    let named = match enrolled.roots.as_slice() {
+        [] => enrolled
+            .certificate_chain
+            .last()
+            .map(std::slice::from_ref)
+            .unwrap_or_default(),
+        named => named,
+    };
+    named.iter().cloned().map(CertificateDer::from).collect()
 }
 
 /// Renews the certificate of a key that the gateway knows, by proof of that key: an agent's after its certificate has
@@ -124,8 +148,10 @@ pub async fn renew_by_proof(
     domain: &str,
     roots: &Roots,
     key: &PrivateKey,
+    clock: Arc<dyn Clock>,
 ) -> Result<Enrolled, EnrollError> {
-    let tls = tls::agent_quic(None, roots, ALPN_ENROLL).map_err(EnrollError::unusable)?;
+    let clock = tls::clock(move || clock.now());
+    let tls = tls::agent_quic_at(None, roots, ALPN_ENROLL, clock).map_err(EnrollError::unusable)?;
     let connection = link::dial(gateways, domain, &tls, Role::Caller)
         .await
         .map_err(|error| {
@@ -238,6 +264,7 @@ pub async fn enroll_agent_as(
         files.keep_proposed_name(name)?;
     }
     let answer = answered?;
+    let roots = roots_of(&answer);
     let gateways = if answer.gateway_addresses.is_empty() {
         join.addresses.clone()
     } else {
@@ -248,7 +275,8 @@ pub async fn enroll_agent_as(
         domain: answer.domain,
         gateways,
     };
-    files.save(&answer.certificate_chain, &enrolled)?;
+    let roots: Vec<Vec<u8>> = roots.iter().map(|root| root.to_vec()).collect();
+    files.save(&answer.certificate_chain, &roots, &enrolled)?;
     Ok(enrolled)
 }
 

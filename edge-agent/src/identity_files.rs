@@ -171,7 +171,8 @@ impl IdentityFiles {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn save(&self, chain: &[Vec<u8>], enrolled: &Enrolled) -> anyhow::Result<()> {
+    pub fn save(&self, chain: &[Vec<u8>], roots: &[Vec<u8>], enrolled: &Enrolled) -> anyhow::Result<()> {
+        self.save_roots(roots)?;
         self.save_chain(chain)?;
         let text = serde_json::to_vec_pretty(enrolled)?;
         write_private(&self.path("enrolled.json"), &text, 0o600)?;
@@ -186,6 +187,18 @@ impl IdentityFiles {
         Ok(write_private(
             &self.path("chain.pem"),
             chain::to_pem(chain).as_bytes(),
+            0o600,
+        )?)
+    }
+
+    /// Keeps the roots that gateways must lead to.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn save_roots(&self, roots: &[Vec<u8>]) -> anyhow::Result<()> {
+        Ok(write_private(
+            &self.path("roots.pem"),
+            chain::to_pem(roots).as_bytes(),
             0o600,
         )?)
     }
@@ -211,8 +224,8 @@ impl IdentityFiles {
             serde_json::from_slice(&read("enrolled.json")?).with_context(|| damaged("enrolled.json"))?;
         let pem = String::from_utf8(read("chain.pem")?).with_context(|| damaged("chain.pem"))?;
         let chain = chain::from_pem(&pem).with_context(|| damaged("chain.pem"))?;
-        let root = chain.last().with_context(|| damaged("chain.pem"))?;
-        let roots = Roots::from_der(std::slice::from_ref(root)).with_context(|| damaged("chain.pem"))?;
+        let pem = String::from_utf8(read("roots.pem")?).with_context(|| damaged("roots.pem"))?;
+        let roots = Roots::from_pem(&pem).with_context(|| damaged("roots.pem"))?;
         let dir = self.dir.display();
         let missing = || format!("{dir}/key.pem is missing; enrol again, after moving {dir} away");
         let key = self.present_key()?.with_context(missing)?;

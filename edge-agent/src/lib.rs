@@ -33,12 +33,13 @@ mod session;
 pub mod sshd;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use fairlead_identity::chain;
 use fairlead_identity::name::Label;
 use fairlead_runtime::audit::{self, AuditLog, Record};
-use fairlead_runtime::clock::SystemClock;
+use fairlead_runtime::clock::{Clock, FlooredClock, SystemClock};
 use fairlead_runtime::config_file::Mistake;
 use fairlead_runtime::socket_file::SocketFile;
 use fairlead_runtime::stop::CancellationToken;
@@ -81,7 +82,16 @@ impl Agent {
     /// When the agent is not enrolled, its audit log cannot be written, `builtin:ssh` may not run as this account, or the
     /// control socket that its file names cannot be had.
     pub async fn start(config: Config, parent: &CancellationToken) -> anyhow::Result<Self> {
-        let parts = Parts::assemble(&config, IdentityFiles::open(&config.state_dir)?)?;
+        Self::start_at(config, Arc::new(SystemClock), parent).await
+    }
+
+    /// [`Agent::start`] with a clock of the caller's, by which certificates are judged.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub async fn start_at(config: Config, clock: Arc<dyn Clock>, parent: &CancellationToken) -> anyhow::Result<Self> {
+        let files = IdentityFiles::open(&config.state_dir)?;
+        let parts = Parts::assemble(&config, files, Arc::clone(&clock))?;
         let reloader = Arc::new(Reloader::new(&config, parts.own.clone(), parts.offers));
         let stop = parent.child_token();
         let tasks = TaskGroup::new("agent", &stop);
@@ -103,7 +113,7 @@ impl Agent {
             audit,
             resolver: Arc::new(SystemResolver::new(tasks.clone())),
             near: Neighbourhood::default(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(FlooredClock::new(clock, parts.begins)),
             builtin: parts.builtin,
             live: Arc::new(Table::default()),
             pause: Pause::read(&config.state_dir),
@@ -201,7 +211,7 @@ async fn control_socket(wanted: &ControlSocket) -> anyhow::Result<Option<SocketF
 /// # Errors
 /// What would keep the agent from starting, in words for the operator.
 pub fn check(config: &Config) -> anyhow::Result<()> {
-    Parts::assemble(config, IdentityFiles::look(&config.state_dir)?).map(drop)
+    Parts::assemble(config, IdentityFiles::look(&config.state_dir)?, Arc::new(SystemClock)).map(drop)
 }
 
 /// What an agent is made of, once everything that can be wrong has been looked at.
@@ -211,11 +221,14 @@ struct Parts {
     settings: Settings,
     offers: watch::Sender<Offer>,
     builtin: Option<Builtin>,
+    /// When the certificate on disk began: the time is not before that.
+    begins: SystemTime,
 }
 
 impl Parts {
-    fn assemble(config: &Config, files: IdentityFiles) -> anyhow::Result<Self> {
+    fn assemble(config: &Config, files: IdentityFiles, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let identity = files.load()?;
+        let (begins, _) = chain::validity(&identity.chain).context("the certificate cannot be read")?;
         let (own, principal) = (identity.name_and_site()?, identity.enrolled.principal.clone());
         let mut introduction = Introduction {
             hello: hello(),
@@ -239,7 +252,7 @@ impl Parts {
             some => some.to_vec(),
         };
         let domain = identity.enrolled.domain.clone();
-        let credentials = Arc::new(Held::new(files, identity, gateways.clone())?);
+        let credentials = Arc::new(Held::new(files, identity, gateways.clone(), clock)?);
         let (offers, offered) = watch::channel(introduction.offer.clone());
         let seed = rand::random();
         let settings = Settings {
@@ -257,6 +270,7 @@ impl Parts {
             settings,
             offers,
             builtin,
+            begins,
         })
     }
 }

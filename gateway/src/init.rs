@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use fairlead_runtime::config_file::write_private;
 
-use crate::authority_files::AuthorityFiles;
+use crate::authority::AuthorityFiles;
 use crate::config::{self, ACCESS_TEMPLATE, Config, TEMPLATE};
 use crate::store::SqliteStore;
 
@@ -46,7 +46,7 @@ pub fn init(config_file: &Path, domain: Option<&str>, now: SystemTime) -> anyhow
     if files.create_missing(&config.trust_domain, now)? {
         made.push(format!("{} (CA, SSH keys)", config.state_dir.display()));
     }
-    files.load()?;
+    files.load(now)?;
     let database = state_file(&config.state_dir);
     if !database.exists() {
         made.push(database.display().to_string());

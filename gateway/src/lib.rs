@@ -15,13 +15,14 @@
 pub mod access;
 pub mod admin;
 mod admission;
-mod authority_files;
+pub mod authority;
 pub mod config;
 pub mod endpoint;
 mod gauges;
 pub mod init;
 pub mod link;
 mod live;
+mod own_certificates;
 mod policy_set;
 mod registry;
 pub mod session;
@@ -32,10 +33,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use fairlead_identity::keys::{self, PrivateKey};
-use fairlead_identity::principal::{Kind, Principal};
-use fairlead_identity::tls;
-use fairlead_identity::verify::Roots;
 use fairlead_policy::AccessPolicy;
 use fairlead_runtime::activation;
 use fairlead_runtime::audit::{self, AuditLog};
@@ -44,26 +41,23 @@ use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::refusal::Reason;
-use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
-use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use access::{Gate, Meters, Trail};
-use admin::{Admin, Desk, JoinFacts, PolicyInForce, PolicyRefused};
+use admin::{Admin, AuthorityTaken, Desk, JoinFacts, PolicyInForce, PolicyRefused};
 use admission::{Admission, Failures};
-use authority_files::{Authorities, AuthorityFiles};
+use authority::{Authorities, AuthorityFiles};
 use config::Config;
 use endpoint::{Door, Listener, Parts};
 use link::{Acceptor, ResetKey, Roster};
-use live::LiveGateway;
+use live::{AuthorityInForce, LiveGateway};
+use own_certificates::{Maker, OwnCertificates};
 use policy_set::PolicySet;
 use registry::Registry;
 use session::{Ceilings, Reviewer, Sessions, Table, WouldCut};
 use store::{SqliteStore, StoreHandle};
 
-/// Life of the gateway's own certificates; made anew at every start.
-const OWN_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long each step of the stop may take beyond its purpose.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// How often a port is tried again when port 0 was asked for and only one of TCP and UDP was free.
@@ -108,15 +102,31 @@ impl Gateway {
     /// # Errors
     /// What keeps it from starting.
     pub async fn start(config: Config, parent: &CancellationToken) -> Result<Self, StartError> {
+        Self::start_at(config, Arc::new(SystemClock), parent).await
+    }
+
+    /// [`Gateway::start`] with a clock of the caller's, by which certificates are issued and judged.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start_at(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        parent: &CancellationToken,
+    ) -> Result<Self, StartError> {
         // Order: what is read, then what remembers, then who decides, then sockets, then whoever answers on them.
-        let authorities = own_authorities(&config).map_err(StartError::Configuration)?;
-        Self::raise(config, authorities, parent)
+        let authorities = own_authorities(&config, clock.now()).map_err(StartError::Configuration)?;
+        Self::raise(config, authorities, clock, parent)
             .await
             .map_err(StartError::Failed)
     }
 
-    async fn raise(config: Config, authorities: Arc<Authorities>, parent: &CancellationToken) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    async fn raise(
+        config: Config,
+        authorities: Arc<Authorities>,
+        clock: Arc<dyn Clock>,
+        parent: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let policy_set = PolicySet::new(config.access.clone(), &config.state_dir);
         let policy = first_policy(&policy_set);
         let audit_path = config.state_dir.join("audit.jsonl");
@@ -132,9 +142,16 @@ impl Gateway {
         let admission = Admission::new(config.limits.handshakes_in_flight, config.limits.handshakes_per_source);
         gauges::register(&metrics, &roster, &table, &admission);
 
-        let roots = Roots::from_der(std::slice::from_ref(authorities.x509.root_der()))?;
-        let tls = quic_tls(&authorities, &config, &roots, clock.now())?;
-        let (tcp, quic) = bind(config.listen, &tls, &reset_key).await?;
+        let maker = Maker {
+            authorities: Arc::clone(&authorities),
+            clock: Arc::clone(&clock),
+            domain: config.domain.clone(),
+            trust_domain: config.trust_domain.clone(),
+        };
+        let made = maker.make()?;
+        let settings = link::settings(Arc::clone(&made.tls))?;
+        let (tcp, quic) = bind(config.listen, &settings, &reset_key).await?;
+        let own = Arc::new(OwnCertificates::new(maker, made, quic.clone(), settings));
         let address = tcp.local_addr()?;
         let admin = Admin::bind(&admin_settings(&config)).await?;
         let metrics_address = admin.metrics_address();
@@ -145,6 +162,7 @@ impl Gateway {
         let links = TaskGroup::new("links", &CancellationToken::new());
         let clients = TaskGroup::new("clients", &CancellationToken::new());
         house.spawn("audit-sync", audit::keep_synced(Arc::clone(&audit), house.clone()));
+        house.spawn_critical("own-certificates", Arc::clone(&own).keep_fresh());
 
         let registry = Arc::new(Registry {
             store: store.clone(),
@@ -178,13 +196,19 @@ impl Gateway {
             table: Arc::clone(&table),
             reviewer,
             metrics,
+            authority: AuthorityInForce {
+                files: AuthorityFiles::open(&config.state_dir)?,
+                authorities: Arc::clone(&authorities),
+                own: Arc::clone(&own),
+                clock: Arc::clone(&clock),
+            },
             house: house.clone(),
             stopping: faces_stop.clone(),
         });
         let join = JoinFacts {
             addresses: announced(&config, address.port()),
             domain: config.domain.clone(),
-            ca_sha256: authorities.x509.root_sha256(),
+            ca_sha256: authorities.pin(),
         };
         let desk = Desk {
             store: store.clone(),
@@ -194,8 +218,7 @@ impl Gateway {
         };
         admin.start(desk, &house);
         let acceptor = Acceptor {
-            roots,
-            trust_domain: config.trust_domain.clone(),
+            authority: authorities.announced(),
             admission: Arc::clone(&admission),
             roster: Arc::clone(&roster),
             registrar: registry.clone(),
@@ -217,7 +240,7 @@ impl Gateway {
             callers: registry.clone(),
             domain: config.domain.clone(),
             failures: Failures::new(config.limits.login_failures_per_source),
-            ssh: ssh_keys(&authorities, &config, clock.now())?,
+            ssh: own.ssh(),
             tasks: clients.clone(),
         };
         let listener = Listener::new(tcp, &parts, admission)?;
@@ -274,6 +297,14 @@ impl Gateway {
         self.live.would_cut(policy).await
     }
 
+    /// Takes up the authority as the files have it, after `fairlead-gateway ca issue` or `rotate`; nothing is cut.
+    ///
+    /// # Errors
+    /// Why the one before stays in force, in words.
+    pub async fn reload_authority(&self) -> Result<AuthorityTaken, String> {
+        self.live.take_up_authority().await
+    }
+
     /// Waits until the gateway ends by itself, which only a fault of its own makes it do.
     pub async fn ended(&self) {
         self.house.token().cancelled().await;
@@ -317,7 +348,7 @@ impl Gateway {
 /// Every mistake found, in words.
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
     let mut mistakes = Vec::new();
-    let state = AuthorityFiles::look(&config.state_dir).and_then(|files| files.load());
+    let state = AuthorityFiles::look(&config.state_dir).and_then(|files| files.load(SystemTime::now()));
     mistakes.extend(state.err().map(|error| format!("{error:#}")));
     let policy = PolicySet::new(config.access.clone(), &config.state_dir);
     mistakes.extend(policy.compile().err().unwrap_or_default());
@@ -325,13 +356,14 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
 }
 
 /// Keys and certificates, which must be this trust domain's.
-fn own_authorities(config: &Config) -> anyhow::Result<Arc<Authorities>> {
-    let authorities = AuthorityFiles::open(&config.state_dir)?.load()?;
-    if authorities.x509.trust_domain() != config.trust_domain {
+fn own_authorities(config: &Config, now: SystemTime) -> anyhow::Result<Arc<Authorities>> {
+    let authorities = AuthorityFiles::open(&config.state_dir)?.load(now)?;
+    let trust_domain = authorities.x509().issuer.trust_domain().to_owned();
+    if trust_domain != config.trust_domain {
         bail!(
             "trust_domain is {}, but this gateway was set up as {}; it cannot change",
             config.trust_domain,
-            authorities.x509.trust_domain()
+            trust_domain
         );
     }
     Ok(Arc::new(authorities))
@@ -407,46 +439,14 @@ fn announced(config: &Config, port: u16) -> Vec<String> {
     config.announce.iter().map(with_port).collect()
 }
 
-/// TLS of the links, with a leaf of the gateway's own, made anew at every start.
-fn quic_tls(
-    authorities: &Authorities,
-    config: &Config,
-    roots: &Roots,
-    now: SystemTime,
-) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-    let key = PrivateKey::generate()?;
-    let name = "gateway".parse()?;
-    let who = Principal::new(&config.trust_domain, None, Kind::Gateway, name)?;
-    let dns = [config.domain.clone()];
-    let serial = keys::random_serial()?;
-    let issued = authorities
-        .x509
-        .issue(&key.csr_der()?, &who, &dns, OWN_CERTIFICATE_LIFE, now, serial)?;
-    let chain: Vec<CertificateDer<'static>> = issued.chain_der.into_iter().map(CertificateDer::from).collect();
-    Ok(tls::gateway_quic(chain, &key, roots, &[ALPN_LINK, ALPN_ENROLL])?)
-}
-
-fn ssh_keys(authorities: &Authorities, config: &Config, now: SystemTime) -> anyhow::Result<endpoint::ssh::Keys> {
-    let ssh = &authorities.ssh;
-    let names = [config.domain.clone()];
-    let serial = u64::from_be_bytes(*keys::random::<8>()?);
-    let certificate =
-        ssh.issue_host_certificate(&ssh.host_key().public_line(), &names, OWN_CERTIFICATE_LIFE, now, serial)?;
-    Ok(endpoint::ssh::Keys {
-        host_key: secrecy::ExposeSecret::expose_secret(&ssh.host_key().to_openssh()?).to_owned(),
-        host_certificate: certificate,
-        user_cas: vec![ssh.user_ca().public_line()],
-    })
-}
-
 /// The one port: as systemd bound it, else by `listen`.
 async fn bind(
     listen: SocketAddr,
-    tls: &Arc<rustls::ServerConfig>,
+    settings: &quinn::ServerConfig,
     key: &ResetKey,
 ) -> anyhow::Result<(TcpListener, quinn::Endpoint)> {
     if let Some(inherited) = activation::take()? {
-        let quic = link::adopt(inherited.udp, Arc::clone(tls), key)?;
+        let quic = link::adopt(inherited.udp, settings.clone(), key)?;
         return Ok((TcpListener::from_std(inherited.tcp)?, quic));
     }
     let mut tries = 0;
@@ -454,7 +454,7 @@ async fn bind(
         let tcp = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on TCP {listen}: choose another `listen`, or end what uses the port")
         })?;
-        match link::bind(tcp.local_addr()?, Arc::clone(tls), key) {
+        match link::bind(tcp.local_addr()?, settings.clone(), key) {
             Ok(quic) => return Ok((tcp, quic)),
             Err(_) if listen.port() == 0 && tries < PORT_TRIES => tries += 1,
             Err(error) => return Err(error),

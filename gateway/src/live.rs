@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use fairlead_policy::{AccessPolicy, Enforcement, Source, policy_digest};
 use fairlead_runtime::audit::Record;
+use fairlead_runtime::clock::Clock;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::id::SessionId;
@@ -11,13 +13,26 @@ use fairlead_wire::open;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
 
-use crate::access::{CallerId, CallerKind, Gate};
+use crate::access::{CallerId, CallerKind, Gate, Trail};
 use crate::admin::api::{AgentWord, PolicyTried, RuleAt, SessionLost};
-use crate::admin::{self, AgentQuestion, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused};
+use crate::admin::{
+    self, AgentQuestion, AuthorityTaken, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused,
+};
+use crate::authority::{Authorities, AuthorityFiles};
 use crate::link::{AgentKey, Question, Roster};
+use crate::own_certificates::OwnCertificates;
 use crate::policy_set::PolicySet;
 use crate::session::{Changed, Reviewer, Table, WouldCut};
 use crate::store::AgentId;
+
+/// The authority in force, with where another would come from and what shows it.
+#[derive(Clone)]
+pub(crate) struct AuthorityInForce {
+    pub(crate) files: AuthorityFiles,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) own: Arc<OwnCertificates>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 /// Answers administration from the rooms that hold live state.
 pub(crate) struct LiveGateway {
@@ -29,6 +44,7 @@ pub(crate) struct LiveGateway {
     pub(crate) table: Arc<Table>,
     pub(crate) reviewer: Reviewer,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) authority: AuthorityInForce,
     /// Owner of the worker thread that compiles policy.
     pub(crate) house: TaskGroup,
     /// Cancelled once the gateway takes no new work.
@@ -57,13 +73,67 @@ impl LiveGateway {
         reloaded.map_err(|mistakes| PolicyRefused { mistakes })
     }
 
+    /// Takes up the authority as the files have it. Order: the audit line, the authority, the gateway's own certificates,
+    /// then word to the links; a failure in between leaves the one before.
+    ///
+    /// # Errors
+    /// Why, in words.
+    pub(crate) async fn take_up_authority(&self) -> Result<AuthorityTaken, String> {
+        let turn = Arc::clone(&self.reloading).lock_owned().await;
+        let (authority, trail) = (self.authority.clone(), self.gate.trail().clone());
+        let taken = self.house.blocking("authority", move || {
+            let _turn = turn;
+            authority.take_up(&trail).map_err(|error| format!("{error:#}"))
+        });
+        taken.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
     /// Which live sessions a policy would cut if it were in force now; nothing is cut.
     pub(crate) async fn would_cut(&self, policy: &Arc<AccessPolicy>) -> Result<Vec<WouldCut>, String> {
         self.reviewer.would_cut(policy).await
     }
 }
 
+impl AuthorityInForce {
+    fn take_up(&self, trail: &Trail) -> anyhow::Result<AuthorityTaken> {
+        let (next, present) = (self.files.in_force(self.clock.now())?, self.authorities.x509());
+        if next.issuer.trust_domain() != present.issuer.trust_domain() {
+            bail!("the authority in the files is of another trust domain");
+        }
+        let taken = AuthorityTaken {
+            number: next.number,
+            roots: next.roots.certificates().count(),
+        };
+        if next.number != present.number || next.roots.sha256s() != present.roots.sha256s() {
+            let mut record = Record::new("ca.change");
+            record.decision = Some("allow".into());
+            record.fact("issuing_from", present.number);
+            record.fact("issuing_to", next.number);
+            record.fact("roots", taken.roots);
+            trail
+                .event(&record)
+                .map_err(|_| anyhow::anyhow!("the audit log cannot be written"))?;
+        }
+        self.authorities.replace(Arc::new(next));
+        if let Err(error) = self.own.renew() {
+            self.authorities.replace(present);
+            return Err(error.context("the gateway cannot get certificates of its own from it"));
+        }
+        self.authorities.announce();
+        tracing::info!(
+            issuing = taken.number,
+            roots = taken.roots,
+            "certificate authority taken up"
+        );
+        Ok(taken)
+    }
+}
+
 impl Live for LiveGateway {
+    fn reload_authority(&self) -> admin::Answer<'_, Result<AuthorityTaken, String>> {
+        Box::pin(self.take_up_authority())
+    }
+
     fn online(&self) -> Vec<admin::OnlineAgent> {
         let online = self.roster.online().into_iter();
         online

@@ -1,10 +1,12 @@
 //! `fairlead-gateway`: parses, builds, runs, maps to an exit code.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
+use fairlead_gateway::authority::{self, Ca};
 use fairlead_gateway::config::{self, Config};
 use fairlead_gateway::{Gateway, StartError, init};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
@@ -18,7 +20,8 @@ use fairlead_runtime::{metrics, notify, process, telemetry};
     after_help = "Examples:
   fairlead-gateway init --config /etc/fairlead-gateway/gateway.yaml --domain gw.example.com
   fairlead-gateway check --config /etc/fairlead-gateway/gateway.yaml
-  fairlead-gateway run --config /etc/fairlead-gateway/gateway.yaml"
+  fairlead-gateway run --config /etc/fairlead-gateway/gateway.yaml
+  fairlead-gateway ca status"
 )]
 struct Arguments {
     /// The gateway's file.
@@ -38,8 +41,10 @@ enum Command {
     },
     /// Says everything that is wrong with configuration, state and access policy.
     Check,
-    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy again, a second SIGTERM ends.
+    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy and the CA again, a second SIGTERM ends.
     Run,
+    /// Looks at the certificate authority, prepares the next one, puts it in force.
+    Ca(Ca),
 }
 
 /// Exit codes of PRODUCT: 1 failed, 78 bad configuration.
@@ -95,6 +100,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::Run => serve(load(&arguments.config)?).await,
+        Command::Ca(ca) => {
+            let config = load(&arguments.config)?;
+            let outcome = authority::run(ca, &config, SystemTime::now()).await;
+            let outcome = outcome.map_err(|error| failed(&error, 1))?;
+            // Whoever reads it may have gone.
+            drop(writeln!(std::io::stdout(), "{}", outcome.text));
+            if outcome.is_done { Ok(()) } else { Err(Failure(1)) }
+        }
     }
 }
 
@@ -159,6 +172,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
                         refused.mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
                         tracing::error!("the access policy has mistakes; the one before stays in force");
                     }
+                }
+                if let Err(error) = gateway.reload_authority().await {
+                    tracing::error!(
+                        error,
+                        "the certificate authority was not taken up; the one before stays in force"
+                    );
                 }
                 notify::ready();
             }

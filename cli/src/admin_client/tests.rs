@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use fairlead_gateway::admin::{
-    Admin, AgentQuestion, Answer, Change, Desk, IdentityConflict, JoinFacts, Live, LiveSession, NotAudited,
-    OnlineAgent, PolicyInForce, PolicyRefused, Settings,
+    Admin, AgentQuestion, Answer, AuthorityTaken, Change, Desk, IdentityConflict, JoinFacts, Live, LiveSession,
+    NotAudited, OnlineAgent, PolicyInForce, PolicyRefused, Settings,
 };
 use fairlead_gateway::store::{AgentId, EndpointRow, Labels, Mode, RedeemError, SqliteStore, StoreHandle};
 use fairlead_identity::join::JoinString;
@@ -43,6 +43,10 @@ enum Typed {
 struct Quiet;
 
 impl Live for Quiet {
+    fn reload_authority(&self) -> Answer<'_, Result<AuthorityTaken, String>> {
+        Box::pin(async { Err("nothing to take up".into()) })
+    }
+
     fn online(&self) -> Vec<OnlineAgent> {
         let address = SocketAddr::from(([192, 0, 2, 7], 5555));
         let agent = AgentId::new("plant-7", "pump-7");
@@ -177,7 +181,7 @@ impl Terminal {
             join: JoinFacts {
                 addresses: vec!["gw.example.com:443".into()],
                 domain: "gw.example.com".into(),
-                ca_sha256: [3; 32],
+                ca_sha256: tokio::sync::watch::channel([3; 32]).1,
             },
             clock: Arc::new(SystemClock),
         };

@@ -12,7 +12,7 @@ fn enrolled(state: &Path) -> IdentityFiles {
         domain: "gw.example.com".into(),
         gateways: vec!["gw.example.com:443".into()],
     };
-    files.save(&[root[0].to_vec()], &enrolled).unwrap();
+    files.save(&[root[0].to_vec()], &[root[0].to_vec()], &enrolled).unwrap();
     files
 }
 
@@ -35,7 +35,7 @@ fn a_key_that_is_gone_is_named_and_not_made_anew() {
     std::fs::remove_file(state.join("key.pem")).unwrap();
     let error = files.load().err().unwrap().to_string();
     assert!(error.contains("key.pem is missing; enrol again"), "{error}");
-    assert_eq!(names(&state), ["chain.pem", "enrolled.json"]);
+    assert_eq!(names(&state), ["chain.pem", "enrolled.json", "roots.pem"]);
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn looking_makes_nothing() {
     enrolled(&state);
     let identity = IdentityFiles::look(&state).unwrap().load().unwrap();
     assert!(identity.ssh_host_key.expose_secret().contains("OPENSSH PRIVATE KEY"));
-    assert_eq!(names(&state), ["chain.pem", "enrolled.json", "key.pem"]);
+    assert_eq!(names(&state), ["chain.pem", "enrolled.json", "key.pem", "roots.pem"]);
     IdentityFiles::open(&state).unwrap().load().unwrap();
-    assert_eq!(names(&state).len(), 4, "a start keeps the host key");
+    assert_eq!(names(&state).len(), 5, "a start keeps the host key");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::stop::CancellationToken;
-use fairlead_wire::control::Offer;
+use fairlead_wire::control::{Authority, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
@@ -54,6 +54,14 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Credentials: Send + Sync + 'static {
     /// TLS with the certificate of the moment.
     fn tls(&self) -> Arc<rustls::ClientConfig>;
+    /// SHA-256 of each trusted root.
+    fn roots_sha256(&self) -> Vec<Vec<u8>>;
+    /// Takes over what the gateway of this link says of the authority. Returns the digests of the roots when they are
+    /// others than before, and kept.
+    ///
+    /// # Errors
+    /// Why they are not taken, in words for the log; those before stay.
+    fn trust(&self, authority: &Authority) -> Result<Option<Vec<Vec<u8>>>, String>;
     /// From now until the certificate should be renewed; zero when that is due.
     fn renew_in(&self) -> Duration;
     /// Whether the certificate has ended, so that no link can be made with it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fairlead_runtime::frame::FrameReader;
 use fairlead_runtime::quic::{self, Role};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Body, Control, Offer, Renew};
+use fairlead_wire::control::{Body, Control, Offer, Renew, RootsKept};
 use fairlead_wire::refusal::Reason;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::watch;
@@ -36,6 +36,7 @@ pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: Status
         status,
         began: Instant::now(),
         live: None,
+        told_expired: false,
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -57,6 +58,8 @@ struct Shell {
     status: StatusSender,
     began: Instant,
     live: Option<Live>,
+    /// The gateway says that the certificate has ended, whatever this machine's clock says.
+    told_expired: bool,
 }
 
 enum Happening {
@@ -133,6 +136,19 @@ impl Shell {
                 });
                 self.schedule_renewal();
             }
+            Command::TrustAuthority(authority) => match self.settings.credentials.trust(&authority) {
+                Ok(kept) => {
+                    if let Some(roots_sha256) = kept {
+                        tracing::info!(
+                            roots = roots_sha256.len(),
+                            "the roots of the gateway's authority were renewed"
+                        );
+                        self.send(&Body::RootsKept(RootsKept { roots_sha256 }).into()).await;
+                    }
+                    self.schedule_renewal();
+                }
+                Err(error) => tracing::warn!(error, "the gateway announces roots that cannot be trusted"),
+            },
             Command::Renew => match self.settings.credentials.signing_request() {
                 Ok(csr_der) => {
                     self.send(&Control {
@@ -172,12 +188,13 @@ impl Shell {
     }
 
     async fn dial(&mut self) -> Event {
-        if self.settings.credentials.expired()
-            && let Err(why) = self.settings.credentials.renew_by_proof().await
-        {
-            tracing::warn!(why, "the certificate has ended and could not be renewed");
-            self.report_down(why);
-            return Event::Lost;
+        if self.told_expired || self.settings.credentials.expired() {
+            if let Err(why) = self.settings.credentials.renew_by_proof().await {
+                tracing::warn!(why, "the certificate has ended and could not be renewed");
+                self.report_down(why);
+                return Event::Lost;
+            }
+            self.told_expired = false;
         }
         let role = if self.settings.data_saver {
             Role::SavingAgent
@@ -209,7 +226,7 @@ impl Shell {
         match opened {
             Ok(live) => {
                 self.live = Some(live);
-                Event::Connected
+                Event::Connected(self.settings.credentials.roots_sha256())
             }
             Err(why) => {
                 tracing::info!(why, "no link yet");
@@ -235,6 +252,7 @@ impl Shell {
 
     fn lose(&mut self, why: String) -> Vec<Command> {
         if let Some(live) = self.live.take() {
+            self.told_expired |= live.connection.close_reason().as_ref().is_some_and(says_expired);
             // Not yet closed when only the control stream failed.
             live.connection
                 .close(code(Reason::Malformed), b"the control stream ended");
@@ -288,6 +306,14 @@ async fn next(due: Option<Instant>, live: Option<&mut Live>, offers: &mut watch:
             Ok((to_caller, from_caller)) => Happening::Stream(GatewayStream { from_caller, to_caller }),
             Err(error) => Happening::Lost(error.to_string()),
         },
+    }
+}
+
+/// The TLS alert `certificate_expired` (45, RFC 8446 section 6.2) as a QUIC error (RFC 9001 section 4.8).
+fn says_expired(error: &quinn::ConnectionError) -> bool {
+    match error {
+        quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code) == 0x100 + 45,
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use fairlead_wire::control::{Body, Control, Hello, HostKeyRequest, Offer, OfferAnswer, Ping, Pong};
+use fairlead_wire::control::{Authority, Body, Control, Hello, HostKeyRequest, Offer, OfferAnswer, Ping, Pong};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
 
@@ -32,8 +32,8 @@ pub struct Introduction {
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The connection stands and its control stream is open.
-    Connected,
+    /// The connection stands and its control stream is open. With the digests of the roots that this agent trusts.
+    Connected(Vec<Vec<u8>>),
     /// No connection came about, or the one there was has ended.
     Lost,
     /// A frame from the gateway.
@@ -57,6 +57,8 @@ pub(super) enum Command {
     PresentHostCertificate(String),
     /// The link is up; these endpoints were refused, with the reason's number.
     Up(OfferAnswer),
+    /// Take over what the gateway says of the authority.
+    TrustAuthority(Authority),
     /// Ask for a new certificate.
     Renew,
     /// Keep this new certificate chain, and say when to renew it.
@@ -167,12 +169,15 @@ impl LinkState {
     /// Something happened.
     pub(super) fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
         match event {
-            Event::Connected => {
+            Event::Connected(roots_sha256) => {
                 self.phase = Phase::Greeting {
                     until: now.saturating_add(WELCOME_LIMIT),
                     stage: Stage::Hello,
                 };
-                vec![send(Body::Hello(self.introduction.hello.clone()))]
+                vec![send(Body::Hello(Hello {
+                    roots_sha256,
+                    ..self.introduction.hello.clone()
+                }))]
             }
             Event::Lost => {
                 if matches!(self.phase, Phase::Up { since } if now.saturating_sub(since) >= PROVEN_AFTER) {
@@ -214,6 +219,7 @@ impl LinkState {
                     return vec![Command::Close(Reason::Unsupported, error.to_string())];
                 }
                 let mut commands = vec![Command::TrustUserCas(welcome.ssh_user_ca)];
+                commands.extend(welcome.authority.map(Command::TrustAuthority));
                 let request = self.request_certificate();
                 if request.is_empty() {
                     commands.extend(self.offer());
@@ -240,6 +246,7 @@ impl LinkState {
                 }
                 commands
             }
+            Body::Authority(authority) => vec![Command::TrustAuthority(authority)],
             Body::Renewed(renewed) => vec![Command::KeepCertificate(renewed.certificate_chain)],
             Body::Ping(Ping { nonce }) => vec![send(Body::Pong(Pong { nonce }))],
             // Messages that only agents send, or that a later issue gives a meaning to, change nothing.

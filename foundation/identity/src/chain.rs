@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::certificate::Parsed;
@@ -67,6 +68,12 @@ pub fn to_pem<D: AsRef<[u8]>>(ders: &[D]) -> String {
 pub fn validity(chain: &[CertificateDer<'_>]) -> Option<(SystemTime, SystemTime)> {
     let leaf = chain.first().and_then(Parsed::new)?;
     Some((leaf.not_before(), leaf.not_after()))
+}
+
+/// SHA-256 of the issuing certificate in a chain as it is kept: the holder's own, the issuing one, the root.
+#[must_use]
+pub fn issuing_sha256(chain: &[CertificateDer<'_>]) -> Option<[u8; 32]> {
+    Some(Sha256::digest(chain.get(1)?.as_ref()).into())
 }
 
 fn bounded(chain: Vec<CertificateDer<'static>>) -> Result<Vec<CertificateDer<'static>>, ChainError> {

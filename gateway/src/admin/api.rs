@@ -390,6 +390,15 @@ pub struct Sessions {
     pub sessions: Vec<Session>,
 }
 
+/// `POST /v1/ca/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaReloaded {
+    /// The number of the issuing authority now in force.
+    pub issuing: u32,
+    /// How many roots are trusted.
+    pub roots: usize,
+}
+
 /// `POST /v1/policy/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyReloaded {

@@ -8,7 +8,7 @@ use fairlead_identity::name::Label;
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::tasks::TaskGroup;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::error::ApiError;
 use super::extract::Actor;
@@ -22,8 +22,8 @@ pub struct JoinFacts {
     pub addresses: Vec<String>,
     /// The gateway's domain.
     pub domain: String,
-    /// SHA-256 of the root certificate in DER.
-    pub ca_sha256: [u8; 32],
+    /// SHA-256 of the root certificate in DER, as it changes.
+    pub ca_sha256: watch::Receiver<[u8; 32]>,
 }
 
 /// What administration works with.

@@ -49,6 +49,9 @@ pub trait Live: Send + Sync + 'static {
     /// Asks an agent what its own file says, by the way its sessions are opened; nothing is opened.
     fn ask_agent<'a>(&'a self, question: &'a AgentQuestion) -> Answer<'a, AgentWord>;
 
+    /// Takes up the certificate authority as the files have it, or keeps the one that is in force and says why.
+    fn reload_authority(&self) -> Answer<'_, Result<AuthorityTaken, String>>;
+
     /// The metrics in text form.
     ///
     /// # Errors
@@ -142,6 +145,15 @@ pub struct PolicyInForce {
     pub digest: String,
     /// What is allowed but looks like a slip.
     pub warnings: Vec<String>,
+}
+
+/// The authority that was taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthorityTaken {
+    /// The number of the issuing authority in force.
+    pub number: u32,
+    /// How many roots are trusted.
+    pub roots: usize,
 }
 
 /// Why a policy was not put in force: every mistake, with its place.

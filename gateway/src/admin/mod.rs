@@ -10,6 +10,7 @@
 pub mod api;
 
 mod agents;
+mod authority;
 mod desk;
 mod error;
 mod explain;
@@ -38,8 +39,8 @@ use tokio::net::TcpListener;
 pub use desk::{Desk, JoinFacts};
 pub use fairlead_runtime::socket_file::SocketError;
 pub use live::{
-    AgentQuestion, Answer, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent, PolicyInForce,
-    PolicyRefused,
+    AgentQuestion, Answer, AuthorityTaken, Change, IdentityConflict, Live, LiveSession, NotAudited, OnlineAgent,
+    PolicyInForce, PolicyRefused,
 };
 
 /// Where administration listens.

@@ -12,7 +12,7 @@ use fairlead_runtime::tasks::TaskGroup;
 
 use super::desk::{Desk, Office};
 use super::error::ApiError;
-use super::{agents, explain, fleet, health, hosts, policy, sessions, tokens, users};
+use super::{agents, authority, explain, fleet, health, hosts, policy, sessions, tokens, users};
 
 /// From the request's head to the answer's.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +41,7 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .route("/v1/policy/try", post(policy::attempt))
         .route("/v1/policy/explain", post(explain::explain))
         .route("/v1/policy/inventory", get(explain::inventory))
+        .route("/v1/ca/reload", post(authority::reload))
         .merge(watching())
         .with_state(office);
     (finished(admin), finished(public))

@@ -40,7 +40,7 @@ pub(super) async fn create(
         kind: join_kind(grant.kind),
         addresses: office.join().addresses.clone(),
         domain: office.join().domain.clone(),
-        ca_sha256: office.join().ca_sha256,
+        ca_sha256: *office.join().ca_sha256.borrow(),
         secret,
     };
     // Written before it is kept: a string that cannot be shown must not be good.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use fairlead_identity::name::Label;
 use fairlead_protocol::first_bytes::FirstBytes;
+use tokio::sync::watch;
 
 use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
@@ -51,8 +52,8 @@ pub struct Parts {
     pub domain: String,
     /// Which sources are shut out for failed logins.
     pub(crate) failures: Arc<Failures>,
-    /// Keys of the SSH face.
-    pub ssh: ssh::Keys,
+    /// Keys of the SSH face, as they change.
+    pub ssh: watch::Receiver<ssh::Keys>,
     /// Owner of the tasks that connections need.
     pub tasks: fairlead_runtime::tasks::TaskGroup,
 }

@@ -4,18 +4,20 @@
 //! checked here, before a stream is read: linking needs an agent's certificate, enrolling needs none.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fairlead_identity::principal::Kind;
 use fairlead_identity::tls;
-use fairlead_identity::verify::{self, Authenticated, Roots, Usage};
+use fairlead_identity::verify::Authenticated;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
+use fairlead_wire::control::Authority;
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::roster::Roster;
@@ -29,10 +31,8 @@ const RETRY_ABOVE: usize = 256;
 
 /// What every connection of this port needs.
 pub struct Acceptor {
-    /// Roots that agents' certificates must lead to.
-    pub roots: Roots,
-    /// The trust domain in their names.
-    pub trust_domain: String,
+    /// What agents are told of the authority, as it changes.
+    pub authority: watch::Receiver<Authority>,
     /// Slots for strangers, shared with the TCP side.
     pub admission: Arc<Admission>,
     /// Who is online.
@@ -177,13 +177,7 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
             "an agent must present its certificate".into(),
         );
     };
-    match verify::authenticate(
-        &chain,
-        &shared.roots,
-        Usage::Client,
-        &shared.trust_domain,
-        SystemTime::now(),
-    ) {
+    match shared.registrar.authenticate(&chain) {
         Ok(who) if who.principal().kind() == Kind::Agent => Purpose::Link(Box::new(who)),
         Ok(_) => Purpose::None(Reason::Denied, "not-an-agent", "only agents link".into()),
         Err(error) => Purpose::None(Reason::Denied, error.reason(), error.to_string()),

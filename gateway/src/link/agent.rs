@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use fairlead_identity::verify::Authenticated;
 use fairlead_runtime::frame;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Body, Control, Offer, Refused};
+use fairlead_wire::control::{Authority, Body, Control, Offer, Refused};
 use fairlead_wire::refusal::Reason;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc, watch};
@@ -58,6 +58,10 @@ struct Greeted {
     send: SendStream,
     recv: RecvStream,
     outbox: mpsc::Receiver<Control>,
+    /// Changes when there is more to tell of the authority than Welcome told.
+    authority: watch::Receiver<Authority>,
+    /// The roots that the agent says it trusts.
+    roots: Vec<Vec<u8>>,
 }
 
 /// What an agent asks for that takes the store; answered one after the other, while its frames are still read.
@@ -65,6 +69,7 @@ enum Request {
     Offer(Offer),
     CertifyHostKey(String),
     Renew(Vec<u8>),
+    RootsKept(Vec<Vec<u8>>),
 }
 
 /// Hello, admission, Welcome.
@@ -104,20 +109,19 @@ async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) ->
         took_over: OnceLock::new(),
         bindings_changed: Notify::new(),
     });
+    let mut authority = shared.authority.clone();
+    let mut welcome = shared.registrar.welcome(version);
+    welcome.authority = Some(authority.borrow_and_update().clone());
     // Welcome goes out before the link is on the roster: nobody opens a stream to an agent that was not told it is in.
-    write(
-        &mut send,
-        &Control {
-            body: Some(Body::Welcome(shared.registrar.welcome(version))),
-        },
-    )
-    .await?;
+    write(&mut send, &Body::Welcome(welcome).into()).await?;
     Ok(Greeted {
         link,
         state,
         send,
         recv,
         outbox,
+        authority,
+        roots: hello.roots_sha256,
     })
 }
 
@@ -128,6 +132,8 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         mut send,
         mut recv,
         mut outbox,
+        authority,
+        roots,
     } = greeted;
     match shared.roster.attach(Arc::clone(&link)).await {
         Ok(None) => {}
@@ -154,7 +160,8 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         changed.await;
         tracing::info!(link = %link.boot, transport = "quic", "link up");
         tracing::debug!(link = %link.boot, agent = %link.agent, %client, "the link's agent");
-        answer(shared, &link, &mut waiting).await
+        shared.registrar.roots_kept(&link.agent, link.spki, roots).await;
+        answer(shared, &link, &mut waiting, authority).await
     };
     let sending = async {
         while let Some(frame) = outbox.recv().await {
@@ -230,6 +237,7 @@ fn hear(link: &Link, requests: &mpsc::Sender<Request>, action: Action) -> Ended 
         Action::Offer(offer) => Request::Offer(offer),
         Action::CertifyHostKey(key) => Request::CertifyHostKey(key),
         Action::Renew(csr_der) => Request::Renew(csr_der),
+        Action::RootsKept(roots) => Request::RootsKept(roots),
         Action::Reply(reply) => return post(link, reply),
         Action::Alive(nonce) => {
             link.pong.send_replace(nonce);
@@ -246,18 +254,31 @@ fn hear(link: &Link, requests: &mpsc::Sender<Request>, action: Action) -> Ended 
 }
 
 /// Answers an agent's requests in their order; does not end but by an error.
-async fn answer(shared: &Shared, link: &Link, waiting: &mut mpsc::Receiver<Request>) -> Ended {
+async fn answer(
+    shared: &Shared,
+    link: &Link,
+    waiting: &mut mpsc::Receiver<Request>,
+    mut authority: watch::Receiver<Authority>,
+) -> Ended {
     // What stands until the agent says otherwise, to be looked at again when its bindings change.
     let (mut offered, mut host_key) = (None, None);
     loop {
         let request = tokio::select! {
             request = waiting.recv() => request,
             () = link.bindings_changed.notified() => None,
+            Ok(()) = authority.changed() => {
+                let changed = authority.borrow_and_update().clone();
+                post(link, Body::Authority(changed).into())?;
+                continue;
+            }
         };
         match request {
             Some(Request::Offer(offer)) => answer_offer(shared, link, offered.insert(offer)).await?,
             Some(Request::CertifyHostKey(key)) => certify(shared, link, host_key.insert(key)).await?,
             Some(Request::Renew(csr_der)) => renew(shared, link, csr_der).await?,
+            Some(Request::RootsKept(roots)) => {
+                shared.registrar.roots_kept(&link.agent, link.spki, roots).await;
+            }
             None => {
                 if let Some(key) = &host_key {
                     certify(shared, link, key).await?;

@@ -16,13 +16,14 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use fairlead_identity::name::Label;
-use fairlead_identity::verify::Authenticated;
+use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_wire::control::{HostCertificate, Offer, OfferAnswer, Renewed, Welcome};
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
+use rustls::pki_types::CertificateDer;
 
 pub use accept::{Acceptor, serve};
-pub use quic::{ResetKey, adopt, bind};
+pub use quic::{ResetKey, adopt, bind, settings, with_tls};
 pub use rivals::Conflict;
 pub use roster::{AgentStream, OnlineAgent, OpenError, Question, Roster};
 
@@ -46,6 +47,11 @@ impl std::fmt::Display for AgentKey {
 
 /// What links need from the rooms that remember: the store, the authority, the audit.
 pub trait Registrar: Send + Sync + 'static {
+    /// Whose certificate this is, by the roots and the time of the moment.
+    ///
+    /// # Errors
+    /// As [`fairlead_identity::verify::authenticate`].
+    fn authenticate(&self, chain: &[CertificateDer<'_>]) -> Result<Authenticated, VerifyError>;
     /// Whether this certificate's holder may link: known, not deleted, same key. A refusal has its audit line, as for a
     /// stranger. `reported` is what the agent says of itself.
     fn admit<'a>(
@@ -66,6 +72,8 @@ pub trait Registrar: Send + Sync + 'static {
     fn stranger(&self, client: IpAddr, why: &'static str);
     /// What a linked agent is told first.
     fn welcome(&self, version: u32) -> Welcome;
+    /// Remembers which roots an agent says it trusts, SHA-256 of each.
+    fn roots_kept<'a>(&'a self, agent: &'a AgentKey, spki: [u8; 32], roots: Vec<Vec<u8>>) -> Answer<'a, ()>;
     /// Which of the offered endpoints are the agent's to offer; remembers the accepted ones. An error ends the link:
     /// `revoked` when the agent's row has another key than the link's by now.
     fn offer<'a>(

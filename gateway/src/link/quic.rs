@@ -38,21 +38,42 @@ impl ResetKey {
     }
 }
 
+/// The settings of the UDP side around its TLS settings.
+///
+/// # Errors
+/// When the TLS settings do not suit QUIC.
+pub fn settings(tls: Arc<rustls::ServerConfig>) -> anyhow::Result<quinn::ServerConfig> {
+    Ok(quic::server_config(crypto(tls)?))
+}
+
+/// The same settings with other TLS settings; the key of address tokens stays, so that a Retry on its way is good.
+///
+/// # Errors
+/// When the TLS settings do not suit QUIC.
+pub fn with_tls(settings: &quinn::ServerConfig, tls: Arc<rustls::ServerConfig>) -> anyhow::Result<quinn::ServerConfig> {
+    let mut settings = settings.clone();
+    settings.crypto = Arc::new(crypto(tls)?);
+    Ok(settings)
+}
+
+fn crypto(tls: Arc<rustls::ServerConfig>) -> anyhow::Result<QuicServerConfig> {
+    QuicServerConfig::try_from(tls).context("the TLS settings have no cipher suite for QUIC")
+}
+
 /// Binds the UDP side.
 ///
 /// # Errors
-/// When the address is in use or not ours, or the TLS settings do not suit QUIC.
-pub fn bind(listen: SocketAddr, tls: Arc<rustls::ServerConfig>, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
+/// When the address is in use or not ours.
+pub fn bind(listen: SocketAddr, settings: quinn::ServerConfig, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
     let socket = quic::socket(listen).with_context(|| format!("cannot listen on UDP {listen}"))?;
-    adopt(socket, tls, key)
+    adopt(socket, settings, key)
 }
 
 /// Takes a UDP socket that is bound.
 ///
 /// # Errors
-/// When the socket cannot be used, or the TLS settings do not suit QUIC.
-pub fn adopt(socket: UdpSocket, tls: Arc<rustls::ServerConfig>, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
-    let crypto = QuicServerConfig::try_from(tls).context("the TLS settings have no cipher suite for QUIC")?;
-    let endpoint = quic::endpoint(socket, quic::endpoint_config(&key.0), Some(quic::server_config(crypto)));
+/// When the socket cannot be used.
+pub fn adopt(socket: UdpSocket, settings: quinn::ServerConfig, key: &ResetKey) -> anyhow::Result<quinn::Endpoint> {
+    let endpoint = quic::endpoint(socket, quic::endpoint_config(&key.0), Some(settings));
     endpoint.context("cannot start QUIC")
 }

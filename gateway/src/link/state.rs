@@ -23,6 +23,8 @@ pub(super) enum Action {
     CertifyHostKey(String),
     /// Renew the certificate of the link's own key.
     Renew(Vec<u8>),
+    /// Remember which roots the agent trusts, SHA-256 of each.
+    RootsKept(Vec<Vec<u8>>),
     /// Send this.
     Reply(Control),
     /// The agent answered a ping.
@@ -53,6 +55,7 @@ impl LinkState {
             (Phase::Up, Body::Offer(offer)) => Action::Offer(offer),
             (Phase::Up, Body::HostKeyRequest(request)) => Action::CertifyHostKey(request.public_key),
             (Phase::Up, Body::Renew(renew)) => Action::Renew(renew.csr_der),
+            (Phase::Up, Body::RootsKept(kept)) => Action::RootsKept(kept.roots_sha256),
             (Phase::Up, Body::Ping(ping)) => Action::Reply(Control {
                 body: Some(Body::Pong(fairlead_wire::control::Pong { nonce: ping.nonce })),
             }),

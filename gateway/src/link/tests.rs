@@ -6,19 +6,19 @@ use fairlead_identity::authority::{self, Authority};
 use fairlead_identity::keys::{PrivateKey, random_serial};
 use fairlead_identity::principal::{Kind, Principal};
 use fairlead_identity::tls;
-use fairlead_identity::verify::Roots;
+use fairlead_identity::verify::{self, Roots, Usage};
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::{self, Role};
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Body, Control, Hello, HostKeyRequest, Pong};
+use fairlead_wire::control::{self, Body, Control, Hello, HostKeyRequest, Pong};
 use fairlead_wire::version::{ALPN_LINK, VERSION_MAX, VERSION_MIN};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::*;
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The rooms that remember, as a test wants them.
 struct Memory {
+    roots: Roots,
     deleted: AtomicBool,
     conflicts: AtomicUsize,
     switches: AtomicUsize,
@@ -42,6 +43,14 @@ struct Memory {
 }
 
 impl Registrar for Memory {
+    fn authenticate(&self, chain: &[CertificateDer<'_>]) -> Result<Authenticated, VerifyError> {
+        verify::authenticate(chain, &self.roots, Usage::Client, "example.com", SystemTime::now())
+    }
+
+    fn roots_kept<'a>(&'a self, _agent: &'a AgentKey, _spki: [u8; 32], _roots: Vec<Vec<u8>>) -> Answer<'a, ()> {
+        Box::pin(async {})
+    }
+
     fn admit<'a>(
         &'a self,
         who: &'a Authenticated,
@@ -149,9 +158,10 @@ impl Stage {
         let server = tls::gateway_quic(chain, &key, &roots, &[ALPN_LINK]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let reset_key = ResetKey::load_or_create(&dir.path().join("key")).unwrap();
-        let endpoint = bind(([127, 0, 0, 1], 0).into(), server, &reset_key).unwrap();
+        let endpoint = bind(([127, 0, 0, 1], 0).into(), settings(server).unwrap(), &reset_key).unwrap();
         let address = endpoint.local_addr().unwrap();
         let memory = Arc::new(Memory {
+            roots: roots.clone(),
             deleted: AtomicBool::new(false),
             conflicts: AtomicUsize::new(0),
             switches: AtomicUsize::new(0),
@@ -161,8 +171,7 @@ impl Stage {
         });
         let roster = Roster::new(8);
         let acceptor = Acceptor {
-            roots: roots.clone(),
-            trust_domain: "example.com".into(),
+            authority: watch::channel(control::Authority::default()).1,
             admission: Admission::new(8, 8),
             roster: Arc::clone(&roster),
             registrar: memory.clone(),

@@ -13,7 +13,7 @@ use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest, Enrolled, PROOF_CONTEXT
 use fairlead_wire::refusal::{Reason, Refused};
 
 use super::links::{internal, serial};
-use super::{Registry, unix};
+use super::{Registry, hex, unix};
 use crate::link::AgentKey;
 use crate::store::{
     AgentId, CertificateRecord, Claim, Holder, KeyKind, Names, NewUserKey, Proposal, RedeemError, Redeemed, StoreError,
@@ -212,9 +212,9 @@ impl Registry {
             TokenKind::User => self.lives.user,
         };
         let serial_number = keys::random_serial().map_err(|error| failed(&error))?;
-        let issued = self
-            .authorities
-            .x509
+        let in_force = self.authorities.x509();
+        let issued = in_force
+            .issuer
             .issue(csr_der, &who, &[], life, self.clock.now(), serial_number)
             .map_err(|error| (Reason::Malformed, error.to_string()))?;
         let ssh_certificate = match subject.kind {
@@ -225,7 +225,9 @@ impl Registry {
             serial: issued.serial_hex.clone(),
             spki: key.spki_sha256,
             not_after: unix(issued.not_after),
+            issuer: in_force.number,
         };
+        let roots = in_force.root_ders();
         let holder = match &subject.site {
             Some(site) if subject.kind == TokenKind::Agent => {
                 Holder::Agent(AgentId::new(site.as_str(), subject.name.as_str()))
@@ -236,10 +238,15 @@ impl Registry {
             .then(|| login_key(&key.ssh_line, now))
             .transpose()
             .map_err(|error| (Reason::Malformed, error))?;
+        // Over a link the roots are told apart, and the agent says when it has kept them.
+        let told: Option<Names> = client.map(|_| in_force.roots.sha256s().iter().map(|root| hex(root)).collect());
         self.record_issue(subject, &who, client, is_first)?;
         let kept = self.store.run(move |store| {
             if let (Some(key), Holder::User(name)) = (login_key, &holder) {
                 store.add_user_key(name, &key)?;
+            }
+            if let (Some(roots), Holder::Agent(id)) = (told, &holder) {
+                store.note_roots(id, &roots)?;
             }
             store.record_certificate(&holder, &record, now)
         });
@@ -254,7 +261,7 @@ impl Registry {
             gateway_addresses: self.announce.clone(),
             name: subject.name.clone(),
             site: subject.site.clone().unwrap_or_default(),
-            roots: Vec::new(),
+            roots,
         })
     }
 

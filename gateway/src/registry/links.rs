@@ -6,22 +6,37 @@ use std::time::Duration;
 
 use fairlead_identity::keys;
 use fairlead_identity::name::{EndpointUrl, Protocol};
-use fairlead_identity::verify::Authenticated;
+use fairlead_identity::verify::{self, Authenticated, Usage, VerifyError};
 use fairlead_runtime::audit::Record;
 use fairlead_wire::control::{
     HostCertificate, Mode as WireMode, Offer, OfferAnswer, OfferedEndpoint, RefusedOffer, Renewed, Welcome,
 };
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
+use rustls::pki_types::CertificateDer;
 
-use super::Registry;
+use super::{Registry, hex};
 use crate::link::{AgentKey, Answer, Conflict, Registrar};
 use crate::store::{AgentId, EndpointRow, Mode, Names, Store, StoreError};
 
 /// Life of a host certificate; the agent renews it at a third of it.
 const HOST_CERTIFICATE_LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// Waits between attempts to note an agent's roots while the store's queue is full.
+const ROOTS_AGAIN: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(16),
+    Duration::from_secs(30),
+];
+
 impl Registrar for Registry {
+    fn authenticate(&self, chain: &[CertificateDer<'_>]) -> Result<Authenticated, VerifyError> {
+        let in_force = self.authorities.x509();
+        let (roots, now) = (&in_force.roots, self.clock.now());
+        verify::authenticate(chain, roots, Usage::Client, &self.trust_domain, now)
+    }
+
     fn admit<'a>(
         &'a self,
         who: &'a Authenticated,
@@ -99,8 +114,32 @@ impl Registrar for Registry {
             gateway: self.domain.clone(),
             ssh_user_ca: self.ssh_user_cas(),
             domain: self.domain.clone(),
-            authority: None,
+            ..Welcome::default()
         }
+    }
+
+    fn roots_kept<'a>(&'a self, agent: &'a AgentKey, spki: [u8; 32], roots: Vec<Vec<u8>>) -> Answer<'a, ()> {
+        let roots: Names = roots.iter().map(|root| hex(root)).collect();
+        Box::pin(async move {
+            for wait in ROOTS_AGAIN {
+                let (id, roots) = (id_of(agent), roots.clone());
+                let noted = self.store.run(move |store| {
+                    if holds(store, &id, spki)? {
+                        store.note_roots(&id, &roots)?;
+                    }
+                    Ok(())
+                });
+                match noted.await {
+                    Ok(()) => return,
+                    // A fleet answers at once when the authority changes.
+                    Err(StoreError::Busy { .. }) => {
+                        tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>())).await;
+                    }
+                    Err(error) => return tracing::warn!(%error, "the roots of an agent were not noted"),
+                }
+            }
+            tracing::warn!("the roots of an agent were not noted: the store was busy for too long");
+        })
     }
 
     fn offer<'a>(

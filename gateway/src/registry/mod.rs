@@ -14,7 +14,7 @@ use fairlead_identity::name::Label;
 use fairlead_runtime::clock::Clock;
 
 use crate::access::Trail;
-use crate::authority_files::Authorities;
+use crate::authority::Authorities;
 use crate::config::Lives;
 use crate::store::{AgentId, StoreHandle};
 
@@ -55,6 +55,16 @@ impl Registry {
             format!("{host}.{site}.{}", self.domain),
         ]
     }
+}
+
+/// Lower-case hex, as digests are kept and shown.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.

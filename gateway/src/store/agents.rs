@@ -1,17 +1,22 @@
 //! The agents, and the certificates that were issued.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Row, params};
 
 use super::columns::{agent_id, json, json_column, labels as check_labels, token_kind};
 use super::users::optional;
 use super::{
-    AgentId, AgentRow, CertificateRecord, Holder, Labels, MAX_AGENTS, SiteScope, StoreError, TokenKind, users,
+    AgentId, AgentRow, CertificateRecord, Holder, Labels, MAX_AGENTS, Names, SiteScope, StoreError, TokenKind, users,
 };
 
 /// Records of certificates are kept for so long after their end, for those who read an old audit log.
 const KEEP_AFTER_END_SECONDS: i64 = 90 * 86_400;
 
-const SELECT: &str = "SELECT site, name, labels, spki, serial, not_after, enrolled_at, last_seen, reported, disabled, pending FROM agents";
+/// Most roots that an agent may say it trusts.
+const MAX_ROOTS: usize = 8;
+
+const SELECT: &str = "SELECT site, name, labels, spki, serial, not_after, enrolled_at, last_seen, reported, disabled, pending, roots FROM agents";
 
 pub(super) fn get(db: &Connection, id: &AgentId) -> Result<Option<AgentRow>, StoreError> {
     let mut statement = db.prepare(&format!("{SELECT} WHERE site = ?1 AND name = ?2"))?;
@@ -109,8 +114,8 @@ pub(super) fn record_certificate(
         [now.saturating_sub(KEEP_AFTER_END_SECONDS)],
     )?;
     db.execute(
-        "INSERT OR REPLACE INTO certificates (kind, site, name, serial, spki, issued_at, not_after)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO certificates (kind, site, name, serial, spki, issued_at, not_after, issuer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             token_kind(kind),
             site,
@@ -118,7 +123,8 @@ pub(super) fn record_certificate(
             record.serial,
             record.spki,
             now,
-            record.not_after
+            record.not_after,
+            record.issuer
         ],
     )?;
     Ok(())
@@ -208,7 +214,31 @@ fn from_row(row: &Row<'_>) -> Result<AgentRow, StoreError> {
         reported: json_column(row, "reported", "agents.reported")?,
         disabled: row.get("disabled")?,
         pending: row.get("pending")?,
+        roots: json_column(row, "roots", "agents.roots")?,
     })
+}
+
+/// Writes only what differs: an agent says the same with every link.
+pub(super) fn note_roots(db: &Connection, id: &AgentId, roots: &Names) -> Result<(), StoreError> {
+    if roots.len() > MAX_ROOTS || !roots.iter().all(|root| root.len() == 64) {
+        return Err(StoreError::Invalid {
+            what: "roots",
+            why: "at most 8 digests of 32 bytes in hex",
+        });
+    }
+    let statement = "UPDATE agents SET roots = ?3 WHERE site = ?1 AND name = ?2 AND roots <> ?3";
+    db.execute(statement, params![id.site, id.name, json(roots, "agents.roots")?])?;
+    Ok(())
+}
+
+/// How many certificates that are good at `now` each issuing authority has signed, by its number.
+pub(super) fn certificates_by_issuer(db: &Connection, now: i64) -> Result<BTreeMap<u32, u64>, StoreError> {
+    let mut statement = db.prepare("SELECT issuer, count(*) FROM certificates WHERE not_after > ?1 GROUP BY issuer")?;
+    let rows = statement.query_map([now], |row| {
+        let count: i64 = row.get(1)?;
+        Ok((row.get(0)?, u64::try_from(count).unwrap_or_default()))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Refuses a new agent's name that is a bound host: then two owners would answer to it.

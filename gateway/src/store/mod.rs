@@ -26,6 +26,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use handle::StoreHandle;
@@ -33,7 +34,7 @@ pub use pattern::NamePattern;
 pub use row::{
     AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
     NewAgent, NewToken, NewUser, NewUserKey, OwnedEndpoint, Proposal, Redeemed, SiteScope, Terms, TokenGrant,
-    TokenKind, UserKeyRow, UserRow,
+    TokenKind, UserKeyRow, UserRow, WaitingToken,
 };
 pub use sqlite::SqliteStore;
 
@@ -143,6 +144,24 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Invalid`].
     fn touch(&mut self, id: &AgentId, reported: &Labels, now: i64) -> Result<(), StoreError>;
+
+    /// Notes which roots an agent says it trusts, SHA-256 of each in hex.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] beyond 8 of them.
+    fn note_roots(&mut self, id: &AgentId, roots: &Names) -> Result<(), StoreError>;
+
+    /// How many certificates that are good at `now` each issuing authority has signed, by its number.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn certificates_by_issuer(&self, now: i64) -> Result<BTreeMap<u32, u64>, StoreError>;
+
+    /// The join strings that are good at `now`, by their end.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn waiting_tokens(&self, now: i64) -> Result<Vec<WaitingToken>, StoreError>;
 
     /// Binds a host of the agent's own site to the agent. Binding twice is no error.
     ///

@@ -134,6 +134,19 @@ pub struct NewToken {
     pub expires: i64,
 }
 
+/// A join string that is good and was not spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingToken {
+    /// What it is for: `agent`, `user`, and whatever a row says.
+    pub kind: String,
+    /// The site it is bound to.
+    pub site: Option<String>,
+    /// Whom it lets in.
+    pub name: String,
+    /// When it ends to be good, unix seconds.
+    pub expires: i64,
+}
+
 /// The outcome of spending a join string: what now stands in the agent's or user's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redeemed {
@@ -175,6 +188,8 @@ pub struct CertificateRecord {
     pub spki: [u8; 32],
     /// End of validity, unix seconds.
     pub not_after: i64,
+    /// The number of the issuing authority it came from.
+    pub issuer: u32,
 }
 
 /// An agent.
@@ -200,6 +215,8 @@ pub struct AgentRow {
     pub disabled: bool,
     /// A device of a fleet holds the name and waits for approval: no certificate, no link.
     pub pending: bool,
+    /// SHA-256 of each root that it said it trusts, in hex; empty before its first link.
+    pub roots: Names,
 }
 
 /// One binding of a host to an agent of the same site.

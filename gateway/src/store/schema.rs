@@ -31,6 +31,7 @@ CREATE TABLE agents (
     reported    TEXT NOT NULL DEFAULT '{}',
     disabled    INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
     pending     INTEGER NOT NULL DEFAULT 0 CHECK (pending IN (0, 1)),
+    roots       TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (site, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agents_by_key ON agents (spki);
@@ -112,6 +113,7 @@ CREATE TABLE certificates (
     spki      BLOB NOT NULL CHECK (length(spki) = 32),
     issued_at INTEGER NOT NULL,
     not_after INTEGER NOT NULL,
+    issuer    INTEGER NOT NULL,
     PRIMARY KEY (kind, site, name, serial)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX certificates_by_end ON certificates (not_after);

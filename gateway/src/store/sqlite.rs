@@ -1,5 +1,6 @@
 //! The store in one SQLite file. What each operation does stands in the files beside, one per table.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
     AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, Labels, Names, NewAgent,
-    NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed, SiteScope, UserKeyRow, UserRow,
+    NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed, SiteScope, UserKeyRow, UserRow, WaitingToken,
 };
 use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, hosts, schema, tokens, users};
 
@@ -159,6 +160,18 @@ impl Store for SqliteStore {
 
     fn touch(&mut self, id: &AgentId, reported: &Labels, now: i64) -> Result<(), StoreError> {
         self.relaxed(|db| agents::touch(db, id, reported, now))
+    }
+
+    fn note_roots(&mut self, id: &AgentId, roots: &Names) -> Result<(), StoreError> {
+        self.relaxed(|db| agents::note_roots(db, id, roots))
+    }
+
+    fn certificates_by_issuer(&self, now: i64) -> Result<BTreeMap<u32, u64>, StoreError> {
+        agents::certificates_by_issuer(&self.connection, now)
+    }
+
+    fn waiting_tokens(&self, now: i64) -> Result<Vec<WaitingToken>, StoreError> {
+        tokens::waiting(&self.connection, now)
     }
 
     fn bind_host(&mut self, agent: &AgentId, host: &str) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use super::columns::{
 use super::users::optional;
 use super::{
     AgentId, Claim, MAX_WAITING_TOKENS, NewToken, NewUser, RedeemError, Redeemed, StoreError, Terms, TokenGrant,
-    TokenKind, agents, fleet, hosts, users,
+    TokenKind, WaitingToken, agents, fleet, hosts, users,
 };
 
 /// An expired string's digest is kept for a day, so that its bearer is told "expired" and not "unknown".
@@ -298,6 +298,21 @@ fn agent_of(grant: &TokenGrant) -> Result<Option<AgentId>, StoreError> {
 }
 
 type Found = (TokenGrant, Terms, i64);
+
+/// The join strings that are good at `now`.
+pub(super) fn waiting(db: &Connection, now: i64) -> Result<Vec<WaitingToken>, StoreError> {
+    let mut statement =
+        db.prepare("SELECT kind, site, name, expires FROM tokens WHERE expires > ?1 AND used < uses ORDER BY expires")?;
+    let rows = statement.query_map([now], |row| {
+        Ok(WaitingToken {
+            kind: row.get("kind")?,
+            site: row.get("site")?,
+            name: row.get("name")?,
+            expires: row.get("expires")?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
 
 fn find(db: &Connection, secret_sha256: &[u8; 32]) -> Result<Option<Found>, StoreError> {
     let mut statement = db.prepare(

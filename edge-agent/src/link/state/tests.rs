@@ -38,7 +38,7 @@ fn sends(commands: &[Command]) -> Vec<&'static str> {
 
 fn up(state: &mut LinkState, now: Duration) {
     assert_eq!(state.handle_time(now), [Command::Dial]);
-    assert_eq!(sends(&state.handle(now, Event::Connected)), ["hello"]);
+    assert_eq!(sends(&state.handle(now, Event::Connected(Vec::new()))), ["hello"]);
     let welcomed = state.handle(now, frame(Body::Welcome(welcome())));
     assert!(sends(&welcomed).ends_with(&["offer"]));
     assert_eq!(
@@ -65,7 +65,7 @@ fn the_host_key_is_certified_before_the_offer_and_again_in_time() {
     };
     let mut state = LinkState::new(introduction, 1);
     assert_eq!(state.handle_time(Duration::ZERO), [Command::Dial]);
-    state.handle(Duration::ZERO, Event::Connected);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
     let welcomed = state.handle(Duration::ZERO, frame(Body::Welcome(welcome())));
     assert_eq!(sends(&welcomed), ["host-key"]);
     let certificate = HostCertificate {
@@ -89,7 +89,7 @@ fn without_a_host_certificate_the_offer_is_made_all_the_same() {
     };
     let mut state = LinkState::new(introduction, 1);
     state.handle_time(Duration::ZERO);
-    state.handle(Duration::ZERO, Event::Connected);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
     state.handle(Duration::ZERO, frame(Body::Welcome(welcome())));
     let refused = Refused::new(Reason::Malformed, "no such key");
     let commands = state.handle(Duration::ZERO, frame(Body::Refused(refused.clone())));
@@ -159,7 +159,7 @@ fn a_link_that_never_holds_is_dialled_ever_more_slowly_but_always_again() {
 fn a_gateway_that_does_not_welcome_is_left() {
     let mut state = LinkState::new(Introduction::default(), 1);
     state.handle_time(Duration::ZERO);
-    state.handle(Duration::ZERO, Event::Connected);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
     assert_eq!(state.deadline(), Some(WELCOME_LIMIT));
     assert!(matches!(
         state.handle_time(WELCOME_LIMIT)[..],
@@ -172,7 +172,7 @@ fn a_gateway_that_does_not_welcome_is_left() {
 fn a_refusal_is_reported_and_tried_again() {
     let mut state = LinkState::new(Introduction::default(), 1);
     state.handle_time(Duration::ZERO);
-    state.handle(Duration::ZERO, Event::Connected);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
     let refused = Refused::new(Reason::Conflict, "another machine");
     let commands = state.handle(Duration::ZERO, frame(Body::Refused(refused.clone())));
     assert_eq!(commands[0], Command::TurnedAway(refused));
@@ -183,7 +183,7 @@ fn a_refusal_is_reported_and_tried_again() {
 fn a_welcome_that_requires_the_unknown_is_refused_by_name() {
     let mut state = LinkState::new(Introduction::default(), 1);
     state.handle_time(Duration::ZERO);
-    state.handle(Duration::ZERO, Event::Connected);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
     let welcome = Welcome {
         requires: vec!["teleportation".into()],
         ..welcome()
@@ -206,7 +206,7 @@ fn another_machine_with_its_identity_makes_it_wait_long_at_every_stage() {
         let mut now = Duration::ZERO;
         for _ in 0..3 {
             assert_eq!(state.handle_time(now), [Command::Dial]);
-            state.handle(now, Event::Connected);
+            state.handle(now, Event::Connected(Vec::new()));
             state.handle(now, frame(Body::Welcome(welcome())));
             let refused = Refused::new(Reason::Conflict, "enrol anew");
             let commands = state.handle(now, frame(Body::Refused(refused.clone())));

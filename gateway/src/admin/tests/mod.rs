@@ -138,6 +138,10 @@ impl Live for FakeGateway {
         })
     }
 
+    fn reload_authority(&self) -> Answer<'_, Result<AuthorityTaken, String>> {
+        Box::pin(async { Ok(AuthorityTaken { number: 2, roots: 1 }) })
+    }
+
     fn metrics(&self) -> Result<String, String> {
         Ok("# EOF\n".into())
     }
@@ -184,7 +188,7 @@ impl Lab {
             join: JoinFacts {
                 addresses: vec!["gw.example.com:443".into()],
                 domain: "gw.example.com".into(),
-                ca_sha256: [3; 32],
+                ca_sha256: tokio::sync::watch::channel([3; 32]).1,
             },
             clock: Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))),
         };

@@ -14,7 +14,7 @@ mod keys;
 mod shut_out;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +22,7 @@ use fairlead_protocol::first_bytes::FirstBytes;
 use fairlead_runtime::channel::Transport;
 use fairlead_runtime::tasks::TaskGroup;
 use russh::{Disconnect, server};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Answer, ClientStream, Door, Face, Kind, Parts};
@@ -49,8 +50,14 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The face with what all its connections share.
 struct SshFace {
-    config: Arc<server::Config>,
+    present: Mutex<Present>,
     shared: Arc<Shared>,
+}
+
+/// The keys of the moment, and the settings made of them.
+struct Present {
+    keys: watch::Receiver<Keys>,
+    config: Arc<server::Config>,
 }
 
 /// What a connection's handler needs.
@@ -64,13 +71,14 @@ struct Shared {
 
 impl SshFace {
     fn open(parts: &Parts) -> anyhow::Result<Arc<dyn Face>> {
+        let mut keys = parts.ssh.clone();
+        let present = keys.borrow_and_update().clone();
         let config = Arc::new(
-            parts
-                .ssh
+            present
                 .server_config()
                 .context("the SSH host key or certificate cannot be used")?,
         );
-        let identifier = Identifier::new(Arc::clone(&parts.callers), parts.ssh.user_cas()?);
+        let identifier = Identifier::new(Arc::clone(&parts.callers), present.user_cas()?);
         let shared = Shared {
             door: Arc::clone(&parts.door),
             identifier,
@@ -79,9 +87,22 @@ impl SshFace {
             domain: parts.domain.clone(),
         };
         Ok(Arc::new(Self {
-            config,
+            present: Mutex::new(Present { keys, config }),
             shared: Arc::new(shared),
         }))
+    }
+
+    /// The settings for a connection that begins now.
+    fn config(&self) -> Arc<server::Config> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.keys.has_changed().unwrap_or(false) {
+            let made = present.keys.borrow_and_update().server_config();
+            match made {
+                Ok(config) => present.config = Arc::new(config),
+                Err(error) => tracing::error!(%error, "the renewed SSH host certificate cannot be used"),
+            }
+        }
+        Arc::clone(&present.config)
     }
 
     async fn run(&self, stream: ClientStream, client: SocketAddr, slot: Slot) {
@@ -96,7 +117,7 @@ impl SshFace {
         let arrival_ends = Instant::now() + ARRIVAL_GRACE;
         let handler = Handler::new(Arc::clone(&self.shared), Arc::clone(&connection), slot);
         let transport = Transport::new(stream, Arc::clone(&connection.flow), connection.cut.clone());
-        let greeting = server::run_stream(Arc::clone(&self.config), transport, handler);
+        let greeting = server::run_stream(self.config(), transport, handler);
         let Ok(Ok(mut running)) = timeout_at(arrival_ends, greeting).await else {
             tracing::debug!(%client, "no SSH greeting");
             return;

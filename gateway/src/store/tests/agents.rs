@@ -48,6 +48,7 @@ fn a_certificate_for_another_key_is_not_recorded() {
     let mut store = store();
     let id = enrol(&mut store, 1, "plant-7", "pump");
     let mut record = CertificateRecord {
+        issuer: 1,
         serial: "0a1b".into(),
         spki: [1; 32],
         not_after: NOW + 1000,

@@ -25,6 +25,7 @@ fn pump(number: u8) -> AgentId {
 
 fn certify(store: &mut SqliteStore, id: &AgentId, key: u8, not_after: i64) -> Result<(), StoreError> {
     let record = CertificateRecord {
+        issuer: 1,
         serial: "ab".into(),
         spki: [key; 32],
         not_after,
