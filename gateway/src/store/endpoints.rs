@@ -3,7 +3,10 @@
 use rusqlite::{Connection, Row, params};
 
 use super::columns::{json_column, label, mode, mode_from};
-use super::{AgentId, Candidate, EndpointRow, MAX_ENDPOINTS_PER_AGENT, OwnedEndpoint, StoreError, agents};
+use super::{
+    AgentId, Candidate, EndpointPlace, EndpointRow, MAX_ENDPOINTS_PER_AGENT, OwnedEndpoint, SiteScope, StoreError,
+    agents,
+};
 
 pub(super) fn replace(db: &Connection, agent: &AgentId, endpoints: &[EndpointRow], now: i64) -> Result<(), StoreError> {
     if endpoints.len() > MAX_ENDPOINTS_PER_AGENT {
@@ -79,14 +82,49 @@ pub(super) fn owned(db: &Connection, at_most: usize) -> Result<Vec<OwnedEndpoint
                 (SELECT 1 FROM hosts h WHERE h.site = e.site AND h.host = e.host AND h.agent = e.agent))
          ORDER BY e.site, e.host, e.port, e.protocol, e.agent LIMIT ?1",
     )?;
-    let rows = statement.query_and_then([i64::try_from(at_most).unwrap_or(i64::MAX)], |row| {
-        Ok(OwnedEndpoint {
-            host: row.get("host")?,
-            port: row.get("port")?,
-            owner: candidate(&row.get::<_, String>("site")?, row)?,
-        })
-    })?;
+    let rows = statement.query_and_then([i64::try_from(at_most).unwrap_or(i64::MAX)], owned_row)?;
     rows.collect()
+}
+
+/// In the order of the primary key, so that a page costs what stands on it.
+pub(super) fn after(
+    db: &Connection,
+    scope: &SiteScope,
+    after: &EndpointPlace,
+    limit: usize,
+) -> Result<Vec<OwnedEndpoint>, StoreError> {
+    let site = match scope {
+        SiteScope::Every => None,
+        SiteScope::One(site) => Some(site),
+    };
+    let mut statement = db.prepare(
+        "SELECT e.site, e.host, e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
+         FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
+         WHERE (e.site, e.host, e.port, e.protocol, e.agent) > (?1, ?2, ?3, ?4, ?5) AND a.disabled = 0
+           AND (?6 IS NULL OR e.site = ?6)
+           AND (e.host = e.agent OR EXISTS
+                (SELECT 1 FROM hosts h WHERE h.site = e.site AND h.host = e.host AND h.agent = e.agent))
+         ORDER BY e.site, e.host, e.port, e.protocol, e.agent LIMIT ?7",
+    )?;
+    let EndpointPlace {
+        site: last_site,
+        host,
+        port,
+        protocol,
+        agent,
+    } = after;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_and_then(params![last_site, host, port, protocol, agent, site, limit], owned_row)?;
+    rows.collect()
+}
+
+fn owned_row(row: &Row<'_>) -> Result<OwnedEndpoint, StoreError> {
+    let site: String = row.get("site")?;
+    Ok(OwnedEndpoint {
+        host: row.get("host")?,
+        port: row.get("port")?,
+        owner: candidate(&site, row)?,
+    })
 }
 
 fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {

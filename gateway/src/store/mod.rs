@@ -15,6 +15,7 @@ mod columns;
 mod endpoints;
 mod fleet;
 mod handle;
+mod host_keys;
 mod hosts;
 mod pattern;
 mod row;
@@ -32,9 +33,10 @@ use std::path::PathBuf;
 pub use handle::StoreHandle;
 pub use pattern::NamePattern;
 pub use row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, KeyKind, Labels, Mode, Names,
-    NewAgent, NewToken, NewUser, NewUserKey, OwnedEndpoint, Proposal, Redeemed, SiteScope, Terms, TokenGrant,
-    TokenKind, UserKeyRow, UserRow, WaitingToken,
+    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointPlace, EndpointRow, Holder, HostKeyNews,
+    HostKeyRow, HostRow, KeyKind, KeyLines, Labels, Mode, Names, NewAgent, NewToken, NewUser, NewUserKey,
+    OwnedEndpoint, Proposal, Redeemed, ReportedHostKeys, SiteScope, Terms, TokenGrant, TokenKind, UserKeyRow, UserRow,
+    WaitingToken,
 };
 pub use sqlite::SqliteStore;
 
@@ -300,6 +302,50 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Invalid`] above 64 characters of key or 64 KiB of value.
     fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError>;
+
+    /// At most `limit` endpoints after a place of the list, by site, host, port, protocol and agent; those that
+    /// [`Store::endpoint_owner`] would find, and no others.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn endpoints_after(
+        &self,
+        scope: &SiteScope,
+        after: &EndpointPlace,
+        limit: usize,
+    ) -> Result<Vec<OwnedEndpoint>, StoreError>;
+
+    /// Takes a report of host keys for an endpoint of the agent that has this key. Whether the endpoint is the agent's is
+    /// the caller's to check.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the agent has another key, [`StoreError::Invalid`], [`StoreError::Limit`] beyond
+    /// [`MAX_ENDPOINTS_PER_AGENT`] endpoints with host keys.
+    fn report_host_keys(
+        &mut self,
+        agent: &AgentId,
+        spki: &[u8; 32],
+        report: &ReportedHostKeys,
+        now: i64,
+    ) -> Result<HostKeyNews, StoreError>;
+
+    /// The host keys of an agent's endpoints, by host and port.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn host_keys_of(&self, agent: &AgentId) -> Result<Vec<HostKeyRow>, StoreError>;
+
+    /// The host keys that callers of one endpoint of the agent are given; none where none was reported.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn trusted_host_keys(&self, agent: &AgentId, host: &str, port: u16) -> Result<KeyLines, StoreError>;
+
+    /// Trusts what is held, in place of what was trusted. Returns the endpoints concerned as they were.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn trust_host_keys(&mut self, agent: &AgentId) -> Result<Vec<HostKeyRow>, StoreError>;
 }
 
 /// Why the store could not do what was asked.

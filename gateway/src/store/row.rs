@@ -350,3 +350,76 @@ pub struct UserKeyRow {
     /// When it ends to be good, unix seconds; `None` for never.
     pub expires: Option<i64>,
 }
+
+/// OpenSSH public key lines without comments.
+pub type KeyLines = BTreeSet<String>;
+
+/// The SSH host keys that an agent reports of one of its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedHostKeys {
+    /// The host, a label.
+    pub host: String,
+    /// The port callers ask for.
+    pub port: u16,
+    /// All keys that the server shows; 1 to 8 lines of at most 1 KiB.
+    pub keys: KeyLines,
+}
+
+/// What a report of host keys came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKeyNews {
+    /// The first of this endpoint since the agent was enrolled: trusted.
+    Trusted,
+    /// Nothing that is not trusted already.
+    Known,
+    /// Another key than before: held, and not given to callers.
+    Held {
+        /// Whether an audit line is due; once an hour for one endpoint.
+        tell: bool,
+    },
+}
+
+/// The host keys of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostKeyRow {
+    /// The host; the site is the agent's.
+    pub host: String,
+    /// The port callers ask for.
+    pub port: u16,
+    /// What callers are given.
+    pub trusted: KeyLines,
+    /// What the server shows now, where that is something else.
+    pub held: Option<KeyLines>,
+    /// Since when, unix seconds.
+    pub held_at: Option<i64>,
+    /// When the agent reported last, unix seconds.
+    pub seen_at: i64,
+}
+
+impl OwnedEndpoint {
+    /// Its place in the order of the list.
+    pub fn place(&self) -> EndpointPlace {
+        EndpointPlace {
+            site: self.owner.agent.site.clone(),
+            host: self.host.clone(),
+            port: self.port,
+            protocol: self.owner.protocol.clone(),
+            agent: self.owner.agent.name.clone(),
+        }
+    }
+}
+
+/// A place in the list of all endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointPlace {
+    /// The site.
+    pub site: String,
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: String,
+    /// The agent's name.
+    pub agent: String,
+}

@@ -118,6 +118,21 @@ CREATE TABLE certificates (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX certificates_by_end ON certificates (not_after);
 
+CREATE TABLE host_keys (
+    site    TEXT NOT NULL,
+    agent   TEXT NOT NULL,
+    host    TEXT NOT NULL,
+    port    INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
+    spki    BLOB NOT NULL CHECK (length(spki) = 32),
+    trusted TEXT NOT NULL,
+    held    TEXT,
+    held_at INTEGER,
+    told_at INTEGER,
+    seen_at INTEGER NOT NULL,
+    PRIMARY KEY (site, agent, host, port),
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE meta (
     key   TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointRow, Holder, HostRow, Labels, Names, NewAgent,
-    NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed, SiteScope, UserKeyRow, UserRow, WaitingToken,
+    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointPlace, EndpointRow, Holder, HostKeyNews,
+    HostKeyRow, HostRow, KeyLines, Labels, Names, NewAgent, NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed,
+    ReportedHostKeys, SiteScope, UserKeyRow, UserRow, WaitingToken,
 };
-use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, hosts, schema, tokens, users};
+use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, host_keys, hosts, schema, tokens, users};
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -259,6 +260,37 @@ impl Store for SqliteStore {
         let statement =
             "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.durable(|db| db.execute(statement, [key, value]).map(drop).map_err(StoreError::from))
+    }
+
+    fn endpoints_after(
+        &self,
+        scope: &SiteScope,
+        after: &EndpointPlace,
+        limit: usize,
+    ) -> Result<Vec<OwnedEndpoint>, StoreError> {
+        endpoints::after(&self.connection, scope, after, limit)
+    }
+
+    fn report_host_keys(
+        &mut self,
+        agent: &AgentId,
+        spki: &[u8; 32],
+        report: &ReportedHostKeys,
+        now: i64,
+    ) -> Result<HostKeyNews, StoreError> {
+        self.durable(|db| host_keys::report(db, agent, spki, report, now))
+    }
+
+    fn host_keys_of(&self, agent: &AgentId) -> Result<Vec<HostKeyRow>, StoreError> {
+        host_keys::of(&self.connection, agent)
+    }
+
+    fn trusted_host_keys(&self, agent: &AgentId, host: &str, port: u16) -> Result<KeyLines, StoreError> {
+        host_keys::trusted(&self.connection, agent, host, port)
+    }
+
+    fn trust_host_keys(&mut self, agent: &AgentId) -> Result<Vec<HostKeyRow>, StoreError> {
+        self.durable(|db| host_keys::trust(db, agent))
     }
 }
 

@@ -2,6 +2,7 @@ mod agents;
 mod file;
 mod fleet;
 mod handle;
+mod host_keys;
 mod tokens;
 mod users;
 
