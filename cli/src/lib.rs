@@ -13,7 +13,9 @@
 pub mod admin_client;
 pub mod agents;
 pub mod audit;
+mod call;
 pub mod command;
+pub mod endpoints;
 pub mod hosts;
 pub mod login;
 pub mod output;
@@ -55,6 +57,8 @@ enum Act {
     Quickstart(quickstart::Quickstart),
     /// Turns a join string into certificates for this machine's login key.
     Login(login::Login),
+    /// What you may reach.
+    Endpoints(endpoints::Endpoints),
     /// Stock ssh to HOST.SITE through the gateway.
     Ssh(ssh::Ssh),
     /// The configuration that stock ssh needs, printed or installed.
@@ -111,6 +115,7 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
     match cli.act {
         Act::Quickstart(quickstart) => quickstart::run(quickstart, context).await,
         Act::Login(login) => login::run(login, context).await,
+        Act::Endpoints(endpoints) => endpoints::run(endpoints, context).await,
         Act::Ssh(ssh) => ssh::run(ssh, context).await,
         Act::SshConfig(ssh_config) => ssh_config::run(&ssh_config, context),
         Act::Token(token) => token::run(token, context).await,

@@ -8,6 +8,7 @@ use fairlead_identity::keys::PrivateKey;
 use fairlead_identity::verify::{self, Roots, Usage};
 use fairlead_runtime::config_file::{private_dir, read_secret, write_private};
 use fairlead_wire::enroll::Enrolled;
+use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
@@ -148,6 +149,15 @@ impl Profile {
         let text = std::fs::read_to_string(self.path("ca.pem"))
             .context("cannot read ca.pem: log in again with a join string")?;
         Ok(Roots::from_pem(&text)?)
+    }
+
+    /// The certificate chain that login got, without the root.
+    ///
+    /// # Errors
+    /// When its file is absent or damaged.
+    pub fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let text = std::fs::read_to_string(self.path("cert.pem")).context("cannot read cert.pem: log in again")?;
+        Ok(chain::from_pem(&text)?)
     }
 
     /// When the certificates end, or why they are no good now.

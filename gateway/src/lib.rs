@@ -49,12 +49,13 @@ use admin::{Admin, AuthorityTaken, Desk, JoinFacts, PolicyInForce, PolicyRefused
 use admission::{Admission, Failures};
 use authority::{Authorities, AuthorityFiles};
 use config::Config;
+use endpoint::peer::Peer;
 use endpoint::{Door, Listener, Parts};
 use link::{Acceptor, ResetKey, Roster};
 use live::{AuthorityInForce, LiveGateway};
 use own_certificates::{Maker, OwnCertificates};
 use policy_set::PolicySet;
-use registry::Registry;
+use registry::{Conversing, Registry};
 use session::{Ceilings, Reviewer, Sessions, Table, WouldCut};
 use store::{SqliteStore, StoreHandle};
 
@@ -217,15 +218,6 @@ impl Gateway {
             clock: Arc::clone(&clock),
         };
         admin.start(desk, &house);
-        let acceptor = Acceptor {
-            authority: authorities.announced(),
-            admission: Arc::clone(&admission),
-            roster: Arc::clone(&roster),
-            registrar: registry.clone(),
-        };
-        let accepting = link::serve(quic.clone(), acceptor, links.clone(), links_stop.clone());
-        spawn_for_life(&house, "accept-links", &links_stop, accepting);
-
         let sessions = Sessions::new(Arc::clone(&roster), Arc::clone(&table), trail);
         let door = Door::new(
             Arc::clone(&gate),
@@ -235,8 +227,20 @@ impl Gateway {
             Arc::clone(&clock),
             config.domain.clone(),
         );
+        let door = Arc::new(door);
+        let peer = Peer::new(Arc::clone(&door), registry.clone(), clients.clone(), faces_stop.clone());
+        let acceptor = Acceptor {
+            authority: authorities.announced(),
+            admission: Arc::clone(&admission),
+            roster: Arc::clone(&roster),
+            registrar: registry.clone(),
+            callers: Arc::new(Conversing(peer)),
+        };
+        let accepting = link::serve(quic.clone(), acceptor, links.clone(), links_stop.clone());
+        spawn_for_life(&house, "accept-links", &links_stop, accepting);
+
         let parts = Parts {
-            door: Arc::new(door),
+            door,
             callers: registry.clone(),
             domain: config.domain.clone(),
             failures: Failures::new(config.limits.login_failures_per_source),

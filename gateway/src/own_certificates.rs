@@ -8,7 +8,7 @@ use fairlead_identity::keys::{self, PrivateKey};
 use fairlead_identity::principal::{Kind, Principal};
 use fairlead_identity::{chain, tls};
 use fairlead_runtime::clock::Clock;
-use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
+use fairlead_wire::version::{ALPN_CALL, ALPN_ENROLL, ALPN_LINK};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -69,7 +69,7 @@ impl Maker {
             chain::from_ders(issued.chain_der)?,
             &key,
             &in_force.roots,
-            &[ALPN_LINK, ALPN_ENROLL],
+            &[ALPN_LINK, ALPN_ENROLL, ALPN_CALL],
             tls::clock(move || clock.now()),
         )?;
         let life = issued.not_after.duration_since(now).unwrap_or_default();

@@ -56,6 +56,13 @@ impl<'a> Parsed<'a> {
         Sha256::digest(self.spki_der()).into()
     }
 
+    /// The key as OpenSSH names it; `None` for a key that is no point on P-256.
+    pub(crate) fn ssh_fingerprint(&self) -> Option<String> {
+        let point = &self.inner.tbs_certificate.subject_pki.subject_public_key.data;
+        let key = ssh_key::public::EcdsaPublicKey::from_sec1_bytes(point).ok()?;
+        Some(crate::ssh::fingerprint(&ssh_key::PublicKey::new(key.into(), "")))
+    }
+
     pub(crate) fn is_p256(&self) -> bool {
         is_p256(&self.inner.tbs_certificate.subject_pki)
     }

@@ -152,6 +152,7 @@ impl VerifyError {
 pub struct Authenticated {
     principal: Principal,
     spki_sha256: [u8; 32],
+    ssh_fingerprint: String,
     serial_hex: String,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -168,6 +169,12 @@ impl Authenticated {
     #[must_use]
     pub fn spki_sha256(&self) -> &[u8; 32] {
         &self.spki_sha256
+    }
+
+    /// The fingerprint of the same public key as an SSH key, as OpenSSH prints it: one login key has both certificates.
+    #[must_use]
+    pub fn ssh_fingerprint(&self) -> &str {
+        &self.ssh_fingerprint
     }
 
     /// The certificate's serial in lower-case hex without leading zeros.
@@ -262,6 +269,7 @@ fn read_leaf(chain: &[CertificateDer<'_>], usage: Usage, trust_domain: &str) -> 
     Ok(Authenticated {
         principal,
         spki_sha256: leaf.spki_sha256(),
+        ssh_fingerprint: leaf.ssh_fingerprint().ok_or(VerifyError::WeakKey)?,
         serial_hex: leaf.serial_hex(),
         not_before: leaf.not_before(),
         not_after: leaf.not_after(),

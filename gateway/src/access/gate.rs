@@ -99,6 +99,23 @@ impl Gate {
         }
     }
 
+    /// Refuses a look-up that [`Gate::foresees`] no permit for, with its audit line. An endpoint that does not exist looks
+    /// like one that is forbidden.
+    pub fn refuse_look_up(&self, request: &AccessRequest) -> Denial {
+        let policy = self.policy.load();
+        let denied = Denied {
+            reason: DenyReason::NoRule,
+            rule: None,
+        };
+        let reason = reason_of(&denied, request);
+        // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
+        let _unlogged = self.trail.refuse(request, &denied, reason, &policy.digest());
+        Denial {
+            session: request.session,
+            told: Reason::Denied,
+        }
+    }
+
     /// Whether a rule in force reads the time: then an answer can be lost without any change.
     pub fn reads_time(&self) -> bool {
         self.policy.load().reads_time()
@@ -126,6 +143,13 @@ impl Gate {
     /// The audit of this gate, for the ends of sessions.
     pub fn trail(&self) -> &Trail {
         &self.trail
+    }
+
+    /// Whether a request of this caller for this endpoint would be permitted now: for lists and look-ups, which carry no
+    /// bytes. Gives no permit and writes no line.
+    pub fn foresees(&self, caller: &Caller, target: &Target, client: SocketAddr, now: SystemTime) -> bool {
+        let asked = question(caller.facts(), target, client, now, now);
+        matches!(self.policy.load().decide(&asked), Decision::Allow(_))
     }
 
     /// Decides, writes the audit line, then answers.

@@ -1,12 +1,14 @@
 //! The one driver: look up, decide, open. No face has another way to a session.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fairlead_identity::name::{self, Label};
+use fairlead_identity::name::{self, EndpointUrl, Label};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
 
 use super::{Answer, Callers};
 use crate::access::{AccessRequest, Caller, Denial, Gate, Target};
@@ -19,6 +21,30 @@ const ASKED_LIMIT: usize = 200;
 pub trait Directory: Send + Sync + 'static {
     /// The endpoint of HOST.SITE at `port` and the agent that owns it, whether or not the agent is online.
     fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Option<Target>>;
+    /// The next endpoints after `after`, in an order that stays; an empty page is the end, `None` a store that failed.
+    fn page<'a>(&'a self, site: Option<&'a Label>, after: Option<&'a Target>) -> Answer<'a, Option<Vec<Target>>>;
+    /// Everything that answers to HOST.SITE at `port`, with the SSH host keys that callers of it are to know.
+    fn keyed<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Keyed>>;
+}
+
+/// An endpoint with its host keys.
+#[derive(Clone, Debug)]
+pub struct Keyed {
+    /// The endpoint and its agent.
+    pub target: Target,
+    /// OpenSSH public key lines; none where none was reported, or the host presents a certificate.
+    pub keys: Vec<String>,
+}
+
+/// An endpoint that a caller may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// Which.
+    pub endpoint: EndpointUrl,
+    /// Whether acts are enforced at the agent.
+    pub builtin: bool,
+    /// Whether its agent is linked.
+    pub online: bool,
 }
 
 /// Leads authenticated callers to sessions.
@@ -82,6 +108,64 @@ impl Door {
         self.sessions.open(permit).await
     }
 
+    /// What `caller` may reach among the next endpoints after `after`, and where the following page begins; `None` at the
+    /// end. No line is written: nothing is opened.
+    ///
+    /// # Errors
+    /// `internal` when the store cannot be asked.
+    pub async fn reachable(
+        &self,
+        caller: &Caller,
+        site: Option<&Label>,
+        after: Option<&Target>,
+        client: SocketAddr,
+    ) -> Result<Option<(Vec<Reachable>, Target)>, Reason> {
+        let page = self.directory.page(site, after).await.ok_or(Reason::Internal)?;
+        let Some(last) = page.last().cloned() else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let allowed = page
+            .into_iter()
+            .filter(|target| self.gate.foresees(caller, target, client, now));
+        let shown = allowed.map(|target| Reachable {
+            online: self.sessions.is_online(&target),
+            endpoint: target.endpoint,
+            builtin: target.builtin,
+        });
+        Ok(Some((shown.collect(), last)))
+    }
+
+    /// The SSH host keys of the endpoint that `host` and `port` name, for a caller who may reach it.
+    ///
+    /// # Errors
+    /// A [`Denial`] as [`Door::enter`] gives it, with its line in the audit.
+    pub async fn host_keys(
+        &self,
+        caller: &Arc<Caller>,
+        host: &str,
+        port: u16,
+        client: SocketAddr,
+    ) -> Result<Vec<String>, Denial> {
+        let named = match name::parse_host(host, &self.domain) {
+            Ok((host, site)) => self.directory.keyed(&host, &site, port).await,
+            Err(_) => Vec::new(),
+        };
+        let now = self.clock.now();
+        let known = named.first().map(|keyed| keyed.target.clone());
+        let mut allowed = named
+            .into_iter()
+            .filter(|keyed| self.gate.foresees(caller, &keyed.target, client, now))
+            .peekable();
+        if allowed.peek().is_some() {
+            let keys: BTreeSet<String> = allowed.flat_map(|keyed| keyed.keys).collect();
+            return Ok(keys.into_iter().collect());
+        }
+        let shown: String = host.chars().filter(|c| !c.is_control()).take(ASKED_LIMIT).collect();
+        let request = self.request(caller, format!("{shown}:{port}"), known, client, 0);
+        Err(self.gate.refuse_look_up(&request))
+    }
+
     /// The caller as the store knows them now; `None` once they are shut out, or what they proved at their login no longer
     /// lets them in. A connection may live for days after it.
     pub async fn present(&self, caller: &Caller) -> Option<Caller> {
@@ -96,7 +180,7 @@ impl Door {
             // Without a target there is nothing that the gate could permit.
             Ok(permit) => Denial {
                 session: permit.session(),
-                told: fairlead_wire::refusal::Reason::Denied,
+                told: Reason::Denied,
             },
         }
     }

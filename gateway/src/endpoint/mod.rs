@@ -6,6 +6,7 @@
 
 mod accept;
 mod door;
+pub mod peer;
 pub mod ssh;
 mod stream;
 
@@ -14,14 +15,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use fairlead_identity::name::Label;
+use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_protocol::first_bytes::FirstBytes;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
 
 pub use accept::{Listener, serve};
-pub use door::{Directory, Door};
+pub use door::{Directory, Door, Keyed, Reachable};
 pub use stream::ClientStream;
 
 /// A future that a trait object of this room gives.
@@ -64,11 +67,22 @@ pub trait Face: Send + Sync + 'static {
     fn serve<'a>(&'a self, stream: ClientStream, client: SocketAddr, slot: Slot) -> Answer<'a, ()>;
 }
 
+/// A certificate chain as a caller presented it, with the proof of its key behind it.
+pub struct Presented {
+    /// The end entity's certificate first; bounded by the handshake.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whom it names, where our own authority issued it.
+    pub who: Result<Authenticated, VerifyError>,
+}
+
 /// Who callers are, by the store. Every answer is of this moment: a user disabled a second ago is unknown.
 pub trait Callers: Send + Sync + 'static {
     /// Whether this SSH key is registered for a caller of that name, or is a login key of theirs, which only certificates
     /// make good.
     fn knows_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, bool>;
+    /// Whom a certificate means and what it proves; a stable reason where it means nobody who may call. Whether they are
+    /// let in is [`Callers::present`]'s to say.
+    fn identify<'a>(&'a self, presented: &'a Presented) -> Answer<'a, Result<(CallerId, Credential), &'static str>>;
     /// The caller as the store knows them, if what they proved lets them in: they are not shut out, and the key behind it
     /// is known and has not expired.
     fn present<'a>(&'a self, who: &'a CallerId, by: &'a Credential) -> Answer<'a, Option<Caller>>;

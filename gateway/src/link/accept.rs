@@ -1,19 +1,19 @@
 //! The UDP side of the one port: handshakes with slots and deadlines, then the room that the ALPN names.
 //!
 //! quinn cannot choose TLS settings by ALPN, so the handshake accepts peers without a certificate and the purpose is
-//! checked here, before a stream is read: linking needs an agent's certificate, enrolling needs none.
+//! checked here, before a stream is read: linking needs an agent's certificate, asking a caller's, enrolling none.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_identity::principal::Kind;
 use fairlead_identity::tls;
-use fairlead_identity::verify::Authenticated;
+use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::control::Authority;
 use fairlead_wire::refusal::Reason;
-use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK};
+use fairlead_wire::version::{ALPN_CALL, ALPN_ENROLL, ALPN_LINK};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::roster::Roster;
-use super::{Registrar, agent, enrollment};
+use super::{CallerConnection, Conversation, Registrar, agent, enrollment};
 use crate::admission::{Admission, Slot};
 
 /// A handshake takes at most this long (SECURITY.md advisory 52).
@@ -39,6 +39,8 @@ pub struct Acceptor {
     pub roster: Arc<Roster>,
     /// The rooms that remember.
     pub registrar: Arc<dyn Registrar>,
+    /// Where callers go.
+    pub callers: Arc<dyn Conversation>,
 }
 
 /// [`Acceptor`] with the token that ends every link.
@@ -117,6 +119,20 @@ async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
             drop(slot);
             agent::serve(shared, connection, *who).await;
         }
+        Purpose::Call(chain, who) => {
+            let caller = CallerConnection {
+                connection: connection.clone(),
+                chain,
+                who: *who,
+            };
+            let conversed = tokio::select! {
+                conversed = shared.callers.converse(caller, slot) => conversed,
+                () = shared.stop.cancelled() => Ok(()),
+            };
+            if let Err(why) = conversed {
+                shared.registrar.stranger(client, why);
+            }
+        }
         Purpose::None(reason, why, text) => {
             shared.registrar.stranger(client, why);
             connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
@@ -148,6 +164,7 @@ async fn handshake(incoming: Incoming) -> Result<Connection, Option<&'static str
 enum Purpose {
     Enroll,
     Link(Box<Authenticated>),
+    Call(Vec<CertificateDer<'static>>, Box<Result<Authenticated, VerifyError>>),
     /// Nothing: what the peer is told, its stable name for the audit, and the words.
     None(Reason, &'static str, String),
 }
@@ -160,7 +177,7 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
     if alpn == ALPN_ENROLL {
         return Purpose::Enroll;
     }
-    if alpn != ALPN_LINK {
+    if alpn != ALPN_LINK && alpn != ALPN_CALL {
         return Purpose::None(
             Reason::Unsupported,
             "unknown-protocol",
@@ -174,10 +191,14 @@ fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
         return Purpose::None(
             Reason::Denied,
             "no-certificate",
-            "an agent must present its certificate".into(),
+            "agents and callers must present their certificate".into(),
         );
     };
-    match shared.registrar.authenticate(&chain) {
+    let who = shared.registrar.authenticate(&chain);
+    if alpn == ALPN_CALL {
+        return Purpose::Call(*chain, Box::new(who));
+    }
+    match who {
         Ok(who) if who.principal().kind() == Kind::Agent => Purpose::Link(Box::new(who)),
         Ok(_) => Purpose::None(Reason::Denied, "not-an-agent", "only agents link".into()),
         Err(error) => Purpose::None(Reason::Denied, error.reason(), error.to_string()),

@@ -22,6 +22,8 @@ use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
 use rustls::pki_types::CertificateDer;
 
+use crate::admission::Slot;
+
 pub use accept::{Acceptor, serve};
 pub use quic::{ResetKey, adopt, bind, settings, with_tls};
 pub use rivals::Conflict;
@@ -100,6 +102,23 @@ pub trait Registrar: Send + Sync + 'static {
     ) -> Answer<'a, Result<Renewed, Reason>>;
     /// Redeems a join string, or renews by proof of key; `exporter` is what such a proof is bound to.
     fn enroll<'a>(&'a self, request: EnrollRequest, exporter: [u8; 32], client: IpAddr) -> Answer<'a, EnrollAnswer>;
+}
+
+/// A caller's connection as the handshake left it: the key behind the chain is proven.
+pub struct CallerConnection {
+    /// The connection.
+    pub connection: quinn::Connection,
+    /// What the caller presented, the end entity's certificate first; bounded by the handshake.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whom it names, where our own authority issued it.
+    pub who: Result<Authenticated, VerifyError>,
+}
+
+/// Where callers go who come in by the port of the links.
+pub trait Conversation: Send + Sync + 'static {
+    /// Serves a caller to the end. `slot` is given back once it is known who they are; an error is the stable name of why
+    /// nobody was let in.
+    fn converse(&self, caller: CallerConnection, slot: Slot) -> Answer<'_, Result<(), &'static str>>;
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use fairlead_identity::name::EndpointUrl;
+use fairlead_identity::name::{EndpointUrl, Label};
 use fairlead_runtime::{frame, quic};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, Ping};
@@ -165,6 +165,15 @@ impl Roster {
                 transport: "quic",
             })
             .collect()
+    }
+
+    /// Whether sessions can go to this agent now.
+    pub fn is_online(&self, site: &Label, name: &Label) -> bool {
+        let agent = AgentKey {
+            site: site.clone(),
+            name: name.clone(),
+        };
+        self.find(&agent).is_some_and(|link| link.is_confirmed())
     }
 
     /// A receiver that changes whenever an agent comes or goes.

@@ -133,6 +133,16 @@ impl Registrar for Memory {
     }
 }
 
+/// No face for callers.
+struct Nobody;
+
+impl Conversation for Nobody {
+    fn converse(&self, caller: CallerConnection, _slot: Slot) -> Answer<'_, Result<(), &'static str>> {
+        caller.connection.close(VarInt::from_u32(0), b"");
+        Box::pin(async { Err("nobody") })
+    }
+}
+
 /// The links of a gateway without the gateway.
 struct Stage {
     memory: Arc<Memory>,
@@ -175,6 +185,7 @@ impl Stage {
             admission: Admission::new(8, 8),
             roster: Arc::clone(&roster),
             registrar: memory.clone(),
+            callers: Arc::new(Nobody),
         };
         let stop = CancellationToken::new();
         let tasks = TaskGroup::new("test", &stop);

@@ -5,12 +5,16 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_identity::principal::Kind;
+use fairlead_identity::verify::VerifyError;
 
 use super::Registry;
 use crate::access::{Caller, CallerId, CallerKind, Credential, Given, Present, Target};
-use crate::endpoint::{Answer, Callers, Directory};
+use crate::endpoint::{Answer, Callers, Directory, Keyed, Presented};
 use crate::session::Facts;
-use crate::store::{Candidate, KeyKind, Mode, Store, StoreError, UserKeyRow};
+use crate::store::{
+    Candidate, EndpointPlace, KeyKind, KeyLines, Mode, OwnedEndpoint, SiteScope, Store, StoreError, UserKeyRow,
+};
 
 impl Callers for Registry {
     fn knows_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, bool> {
@@ -28,6 +32,20 @@ impl Callers for Registry {
                 tracing::error!(%error, "a key could not be looked up");
                 false
             })
+        })
+    }
+
+    fn identify<'a>(&'a self, presented: &'a Presented) -> Answer<'a, Result<(CallerId, Credential), &'static str>> {
+        Box::pin(async move {
+            let who = presented.who.as_ref().map_err(VerifyError::reason)?;
+            let kind = match who.principal().kind() {
+                Kind::User => CallerKind::User,
+                Kind::Workload => CallerKind::Workload,
+                Kind::Agent | Kind::Gateway => return Err("not-a-caller"),
+            };
+            let name = who.principal().name().clone();
+            let fingerprint = who.ssh_fingerprint().to_owned();
+            Ok((CallerId { kind, name }, Credential::Certificate { fingerprint }))
         })
     }
 
@@ -142,6 +160,70 @@ impl Directory for Registry {
             }
         })
     }
+
+    fn page<'a>(&'a self, site: Option<&'a Label>, after: Option<&'a Target>) -> Answer<'a, Option<Vec<Target>>> {
+        Box::pin(async move {
+            let scope = site.map_or(SiteScope::Every, |site| SiteScope::One(site.to_string()));
+            let place = page_after(after);
+            let found = self
+                .store
+                .run(move |store| store.endpoints_after(&scope, &place, PAGE))
+                .await;
+            let found = found.inspect_err(|error: &StoreError| {
+                tracing::error!(%error, "the endpoints could not be listed");
+            });
+            Some(found.ok()?.into_iter().filter_map(listed).collect())
+        })
+    }
+
+    fn keyed<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Keyed>> {
+        Box::pin(async move {
+            let (site_name, host_name) = (site.to_string(), host.to_string());
+            let found: Result<Vec<(Candidate, KeyLines)>, StoreError> = self
+                .store
+                .run(move |store| {
+                    let owners = store.endpoint_owner(&site_name, &host_name, port)?;
+                    let keys = |owner: Candidate| {
+                        let keys = match owner.mode {
+                            Mode::Tunnel => store.trusted_host_keys(&owner.agent, &host_name, port)?,
+                            Mode::Builtin => KeyLines::new(),
+                        };
+                        Ok((owner, keys))
+                    };
+                    owners.into_iter().map(keys).collect()
+                })
+                .await;
+            let found = found.unwrap_or_else(|error| {
+                tracing::error!(%error, "host keys could not be looked up");
+                Vec::new()
+            });
+            let keyed = found.into_iter().filter_map(|(owner, keys)| {
+                let target = target(owner, host, site, port)?;
+                let keys = keys.into_iter().collect();
+                Some(Keyed { target, keys })
+            });
+            keyed.collect()
+        })
+    }
+}
+
+/// Endpoints that one turn of the store looks up.
+const PAGE: usize = 128;
+
+fn page_after(after: Option<&Target>) -> EndpointPlace {
+    after.map_or_else(EndpointPlace::default, |target| EndpointPlace {
+        site: target.site.to_string(),
+        host: target.endpoint.host.to_string(),
+        port: target.endpoint.port,
+        protocol: target.endpoint.protocol.to_string(),
+        agent: target.agent.to_string(),
+    })
+}
+
+fn listed(row: OwnedEndpoint) -> Option<Target> {
+    let site = row.owner.agent.site.parse().ok()?;
+    let host = row.host.parse().ok()?;
+    target(row.owner, &host, &site, row.port)
 }
 
 fn target(owner: Candidate, host: &Label, site: &Label, port: u16) -> Option<Target> {

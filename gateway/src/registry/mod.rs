@@ -4,6 +4,7 @@
 //! [`crate::endpoint::Callers`]); this room is where the answers come from, so that links and faces know neither.
 
 mod callers;
+mod conversing;
 mod enrolment;
 mod links;
 
@@ -17,6 +18,8 @@ use crate::access::Trail;
 use crate::authority::Authorities;
 use crate::config::Lives;
 use crate::store::{AgentId, StoreHandle};
+
+pub(crate) use conversing::Conversing;
 
 /// The answers.
 pub(crate) struct Registry {

@@ -10,7 +10,7 @@ use fairlead_wire::refusal::Reason;
 use quinn::VarInt;
 
 use super::table::{Place, Table};
-use crate::access::{Denial, Permit, Trail};
+use crate::access::{Denial, Permit, Target, Trail};
 use crate::link::{AgentStream, OpenError, Roster};
 
 /// Opens sessions.
@@ -58,6 +58,11 @@ impl Sessions {
     /// How many changes were noted so far, for [`crate::access::AccessRequest::as_of`].
     pub fn changes_noted(&self) -> u64 {
         self.table.changes_noted()
+    }
+
+    /// Whether the agent of an endpoint is linked now.
+    pub fn is_online(&self, target: &Target) -> bool {
+        self.roster.is_online(&target.site, &target.agent)
     }
 
     /// Asks the agent to open the endpoint.

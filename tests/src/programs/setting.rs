@@ -309,6 +309,18 @@ impl UserHome {
         clients::run(command).await
     }
 
+    /// Runs `fairlead` as this person.
+    pub async fn fairlead(&self, arguments: &[&str]) -> Finished {
+        let mut command = command("fairlead", arguments);
+        command.env("FAIRLEAD_HOME", &self.dir);
+        clients::run(command).await
+    }
+
+    /// The person's directory, which is the profile.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Stock ssh with this person's configuration.
     pub fn ssh_command(&self, arguments: &[&str]) -> Command {
         let mut ssh = stock("ssh");

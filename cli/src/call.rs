@@ -1,0 +1,144 @@
+//! Asking the gateway with this person's certificate: one connection, one stream for each question (docs/wire.md).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use fairlead_agent::link::{DialError, dial};
+use fairlead_identity::tls;
+use fairlead_runtime::frame;
+use fairlead_runtime::quic::Role;
+use fairlead_wire::call::{Body, CallAnswer, CallRequest, Question};
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
+use fairlead_wire::refusal::{Reason, Refused};
+use fairlead_wire::version::{ALPN_CALL, VERSION_MAX, VERSION_MIN};
+use quinn::{Connection, ConnectionError, RecvStream};
+use tokio::time::timeout;
+
+use crate::command::{CommandError, Context, Exit};
+use crate::login;
+use crate::profile::Profile;
+
+/// From the question to the end of the answer; the gateway's own limit is 30 s.
+const ANSWER_LIMIT: Duration = Duration::from_secs(35);
+/// Frames of one answer; the gateway lists at most 10,000 endpoints, 128 to a frame.
+const MAX_FRAMES: usize = 256;
+
+/// A conversation with the gateway.
+pub(crate) struct Call {
+    connection: Connection,
+}
+
+impl Call {
+    /// Connects with the certificate of the profile. One that has ended is renewed first, as `fairlead ssh` does.
+    ///
+    /// # Errors
+    /// 69 when the gateway cannot be reached, 77 when it refuses, 1 when nobody has logged in.
+    pub(crate) async fn open(profile: &Profile, context: &Context) -> Result<Self, CommandError> {
+        let mut facts = profile.facts().map_err(CommandError::failed)?;
+        if let Err(error) = profile.good_until(SystemTime::now()) {
+            context.note(&format!("your certificate is no good now ({error}); logging in again"))?;
+            facts = login::again(profile).await?;
+        }
+        let (key, roots) = (profile.login_key()?, profile.roots()?);
+        let chain = profile.chain()?;
+        let tls = tls::agent_quic(Some((chain, &key)), &roots, ALPN_CALL).map_err(CommandError::failed)?;
+        let dialled = dial(&facts.gateways, &facts.domain, &Arc::clone(&tls), Role::Caller).await;
+        let connection = dialled.map_err(unreachable)?;
+        Ok(Self { connection })
+    }
+
+    /// Asks one question; the frames of the answer in their order.
+    ///
+    /// # Errors
+    /// 77 when the gateway refuses, 69 when it is gone, 1 otherwise.
+    pub(crate) async fn ask(&self, question: Question) -> Result<Vec<Body>, CommandError> {
+        let asked = timeout(ANSWER_LIMIT, self.exchange(question)).await;
+        asked.unwrap_or_else(|_| {
+            Err(CommandError::text(
+                Exit::Unreachable,
+                "the gateway did not answer within 35 s",
+            ))
+        })
+    }
+
+    async fn exchange(&self, question: Question) -> Result<Vec<Body>, CommandError> {
+        let request = CallRequest {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            requires: Vec::new(),
+            question: Some(question),
+        };
+        let bytes = codec::encode(&request, MAX_PREAUTH_FRAME).map_err(CommandError::failed)?;
+        let (mut send, mut recv) = self.connection.open_bi().await.map_err(|error| ended(&error))?;
+        let sent = send.write_all(&bytes).await;
+        sent.map_err(|error| self.gone(&error))?;
+        let _already_gone = send.finish();
+        let mut answers = Vec::new();
+        while let Some(answer) = self.read(&mut recv).await? {
+            match answer {
+                Body::Refused(said) => return Err(refused(&said)),
+                answer if answers.len() < MAX_FRAMES => answers.push(answer),
+                _ => return Err(CommandError::text(Exit::Failed, "the gateway's answer is too long")),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn read(&self, recv: &mut RecvStream) -> Result<Option<Body>, CommandError> {
+        let frame = frame::read_frame(recv, MAX_CONTROL_FRAME).await;
+        let Some(frame) = frame.map_err(|error| self.gone(&error))? else {
+            return Ok(None);
+        };
+        let answer: CallAnswer = codec::decode_body(&frame).context("the gateway's answer cannot be read")?;
+        answer.check().context("the gateway's answer cannot be used")?;
+        Ok(answer.body)
+    }
+
+    /// The connection's own word where it has one: a gateway that refuses a certificate says so after the handshake.
+    fn gone(&self, error: &dyn std::fmt::Display) -> CommandError {
+        let text = || CommandError::text(Exit::Unreachable, format!("the gateway is gone: {error}"));
+        self.connection.close_reason().as_ref().map_or_else(text, ended)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.connection.close(0_u32.into(), b"done");
+    }
+}
+
+fn unreachable(error: DialError) -> CommandError {
+    let exit = if error.refused { Exit::Denied } else { Exit::Unreachable };
+    CommandError::new(exit, error)
+}
+
+/// A connection that ended, by the gateway's reason where it gave one.
+fn ended(error: &ConnectionError) -> CommandError {
+    let told = match error {
+        ConnectionError::ApplicationClosed(close) => Reason::from_quic_code(close.error_code.into_inner()),
+        ConnectionError::ConnectionClosed(_) => Some(Reason::Denied),
+        _ => None,
+    };
+    let exit = match told {
+        Some(Reason::GatewayStopping) | None => Exit::Unreachable,
+        Some(_) => Exit::Denied,
+    };
+    let name = told.map_or("the gateway is gone", Reason::name);
+    CommandError::text(exit, format!("{name}: {error}"))
+}
+
+fn refused(said: &Refused) -> CommandError {
+    let reason = said.known_reason();
+    let exit = match reason {
+        Reason::Denied | Reason::Revoked | Reason::Expired => Exit::Denied,
+        Reason::GatewayStopping => Exit::Unreachable,
+        _ => Exit::Failed,
+    };
+    let detail = if said.detail.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", said.detail)
+    };
+    CommandError::text(exit, format!("{reason}{detail}"))
+}

@@ -1,0 +1,129 @@
+//! What each question is answered with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fairlead_identity::name::Label;
+use fairlead_wire::call::{
+    Body, CallAnswer, CallRequest, EndpointPage, HostKeys, HostKeysRequest, MAX_PAGE, Question, ReachableEndpoint,
+};
+use fairlead_wire::check::MAX_FEW;
+use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
+use fairlead_wire::control::Mode;
+use fairlead_wire::refusal::Reason;
+use quinn::SendStream;
+
+use super::{Peer, Refusal};
+use crate::access::Caller;
+use crate::endpoint::Reachable;
+
+/// Most endpoints of one list; beyond it a caller asks for one site.
+const LIST_LIMIT: usize = 10_000;
+
+impl Peer {
+    pub(super) async fn answer(
+        &self,
+        caller: &Caller,
+        client: SocketAddr,
+        request: &CallRequest,
+        send: &mut SendStream,
+    ) -> Result<(), Refusal> {
+        let Some(present) = self.door.present(caller).await else {
+            return Err((Reason::Revoked, "log in again".into()));
+        };
+        match &request.question {
+            Some(Question::Endpoints(asked)) => {
+                let site = match asked.site.as_str() {
+                    "" => None,
+                    // What is no label is no site, and has no endpoints.
+                    text => match text.parse::<Label>() {
+                        Ok(site) => Some(site),
+                        Err(_) => return page(send, Vec::new()).await,
+                    },
+                };
+                self.list(&present, site.as_ref(), client, send).await
+            }
+            Some(Question::HostKeys(asked)) => {
+                let keys = self.keys(Arc::new(present), asked, client).await?;
+                let body = Body::HostKeys(HostKeys { public_keys: keys });
+                write(send, &CallAnswer { body: Some(body) }).await
+            }
+            None => Err((Reason::Unsupported, "this gateway does not know the question".into())),
+        }
+    }
+
+    async fn keys(
+        &self,
+        caller: Arc<Caller>,
+        asked: &HostKeysRequest,
+        client: SocketAddr,
+    ) -> Result<Vec<String>, Refusal> {
+        let port = asked.port().map_err(|error| (Reason::Malformed, error.to_string()))?;
+        match self.door.host_keys(&caller, &asked.host, port, client).await {
+            Ok(mut keys) => {
+                keys.truncate(MAX_FEW);
+                Ok(keys)
+            }
+            Err(denial) => Err((denial.told, format!("session {}", denial.session))),
+        }
+    }
+
+    async fn list(
+        &self,
+        caller: &Caller,
+        site: Option<&Label>,
+        client: SocketAddr,
+        send: &mut SendStream,
+    ) -> Result<(), Refusal> {
+        let Ok(_turn) = self.lists.acquire().await else {
+            return Err((Reason::GatewayStopping, String::new()));
+        };
+        // A caller of one site asks for nothing else, so that the rest is not even gone through.
+        let site = caller.site.as_ref().or(site);
+        let (mut after, mut waiting, mut count) = (None, Vec::<Reachable>::new(), 0_usize);
+        loop {
+            let failed = |reason: Reason| (reason, "the endpoints cannot be listed now".to_owned());
+            let next = self.door.reachable(caller, site, after.as_ref(), client).await;
+            let Some((found, last)) = next.map_err(failed)? else {
+                return page(send, waiting).await;
+            };
+            after = Some(last);
+            count = count.saturating_add(found.len());
+            if count > LIST_LIMIT {
+                return Err((Reason::Limit, "there are more than 10000: ask for one site".into()));
+            }
+            for reachable in found {
+                match waiting.last_mut() {
+                    // Several agents of a pool offer the same.
+                    Some(same) if same.endpoint == reachable.endpoint => same.online |= reachable.online,
+                    _ => {
+                        if waiting.len() >= MAX_PAGE {
+                            page(send, std::mem::take(&mut waiting)).await?;
+                        }
+                        waiting.push(reachable);
+                    }
+                }
+            }
+            // Other callers' tasks have their turn between two pages of decisions.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn page(send: &mut SendStream, endpoints: Vec<Reachable>) -> Result<(), Refusal> {
+    let shown = endpoints.into_iter().map(|reachable| ReachableEndpoint {
+        url: reachable.endpoint.to_string(),
+        mode: if reachable.builtin { Mode::Builtin } else { Mode::Tunnel }.into(),
+        online: reachable.online,
+    });
+    let body = Body::Endpoints(EndpointPage {
+        endpoints: shown.collect(),
+    });
+    write(send, &CallAnswer { body: Some(body) }).await
+}
+
+pub(super) async fn write(send: &mut SendStream, answer: &CallAnswer) -> Result<(), Refusal> {
+    let bytes = codec::encode(answer, MAX_CONTROL_FRAME).map_err(|error| (Reason::Internal, error.to_string()))?;
+    let written = send.write_all(&bytes).await;
+    written.map_err(|error| (Reason::CallerGone, error.to_string()))
+}
