@@ -3,7 +3,7 @@
 //! (A1 to A6).
 //!
 //! Certificates are made with the `openssl` program and presented by a QUIC peer that checks nothing; SSH is spoken by
-//! paramiko and asyncssh (Debian's python3-paramiko and python3-asyncssh) and by raw bytes. Figures are printed.
+//! asyncssh (Debian's python3-asyncssh) and by raw bytes. Figures are printed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,11 +13,15 @@
     reason = "tests fail by panicking, and measured figures are for the reader"
 )]
 
+#[path = "hostile/before_login.rs"]
+mod before_login;
 #[path = "hostile/certificates_at_agent.rs"]
 mod certificates_at_agent;
 #[path = "hostile/certificates_at_gateway.rs"]
 mod certificates_at_gateway;
 #[path = "hostile/forge.rs"]
 mod forge;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/peer.rs"]
 mod peer;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use fairlead_tests::programs::{AgentHome, DOMAIN, Daemon, PATIENCE, Scene, until};
 use rustls::pki_types::CertificateDer;
 
-use super::certificates_at_gateway::{bulky, copy_of, cpu_time};
+use super::certificates_at_gateway::{bulky, copy_of};
 use super::forge::{DAY, Forge, Presented, RSA_1024, RSA_2048, Recipe};
+use super::memory::cpu_time;
 use super::peer;
 
 /// SECURITY.md A9.

@@ -8,6 +8,7 @@ use fairlead_tests::programs::{DEVICE, DOMAIN, PATIENCE, Scene, until};
 use rustls::pki_types::CertificateDer;
 
 use super::forge::{DAY, Forge, Made, Presented, RSA_1024, RSA_2048, Recipe};
+use super::memory::cpu_time;
 use super::peer::{self, Outcome};
 
 /// SECURITY.md A9.
@@ -385,12 +386,4 @@ pub(crate) fn bulky(recipe: &Recipe, bytes: usize) -> Recipe {
     recipe.extensions.push_str(&"00".repeat(bytes));
     recipe.extensions.push('\n');
     recipe
-}
-
-/// Processor time of a process so far. The kernel counts in hundredths of a second.
-pub(crate) fn cpu_time(id: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process lives");
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
