@@ -1,6 +1,7 @@
 //! The only place that builds rustls settings.
 //!
-//! Links speak TLS 1.3 with the provider aws-lc-rs, named here and never taken from the process.
+//! Links speak TLS 1.3, callers TLS 1.2 and later, upstreams what they have; the provider is aws-lc-rs, named here and
+//! never taken from the process.
 //! There are no tickets, no session storage and no early data on either side: a resumed session
 //! skips the client certificate, and a revoked device would keep coming back (CVE-2025-68121).
 //! Both sides verify with [`crate::verify::authenticate`] and nothing else; the system's roots are not consulted.
@@ -29,11 +30,20 @@ use crate::{
     verify::{MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, Roots},
 };
 
+mod alert;
+mod callers;
+mod leaves;
 mod refusal;
+mod upstream;
 mod verifier;
 
 pub use refusal::handshake_refusal;
 use verifier::{GatewayVerifier, LinkClientVerifier, Trust};
+
+pub use alert::{Alert, last_alert};
+pub use callers::{CallerChains, callers};
+pub use leaves::{FileCertificate, Leaves, Mint, Unnamed};
+pub use upstream::{UpstreamTrust, upstream};
 
 /// A moment that had passed when this was written, 1 November 2026, since 1970: no right clock shows an earlier one. A
 /// constant of the source in place of the time of the build, so that two builds of one source are the same.
@@ -54,6 +64,9 @@ pub enum TlsError {
     /// The provider lacks TLS 1.3.
     #[error("the TLS library cannot speak TLS 1.3: {0}")]
     Unsupported(String),
+    /// A certificate file of an operator or customer cannot be used.
+    #[error("{0}")]
+    BadFile(String),
 }
 
 /// Settings of a gateway for links and enrolment, over QUIC or over TCP.

@@ -167,7 +167,7 @@ impl ClientCertVerifier for LinkClientVerifier {
     }
 }
 
-fn verify_signature(
+pub(super) fn verify_signature(
     provider: &CryptoProvider,
     message: &[u8],
     cert: &CertificateDer<'_>,
@@ -181,12 +181,15 @@ fn verify_signature(
 }
 
 /// The chain as presented. Copies references, not certificates; the bound is checked on it first.
-fn whole<'a>(end_entity: &'a CertificateDer<'_>, intermediates: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
+pub(super) fn whole<'a>(
+    end_entity: &'a CertificateDer<'_>,
+    intermediates: &'a [CertificateDer<'_>],
+) -> Vec<CertificateDer<'a>> {
     let all = std::iter::once(end_entity).chain(intermediates);
     all.map(|der| CertificateDer::from(der.as_ref())).collect()
 }
 
-fn system_time(now: UnixTime) -> SystemTime {
+pub(super) fn system_time(now: UnixTime) -> SystemTime {
     let seconds = std::time::Duration::from_secs(now.as_secs());
     SystemTime::UNIX_EPOCH
         .checked_add(seconds)
