@@ -1,5 +1,7 @@
 //! `agent.yaml`: the customer's file, as written (strict) and as checked (nothing optional that must be there).
 
+mod upstream_tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -11,6 +13,9 @@ use fairlead_runtime::config_file::{self, HostPort, Mistake};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_yaml::Spanned;
+
+use upstream_tls::WrittenTls;
+pub use upstream_tls::{Mode as UpstreamTlsMode, UpstreamTls};
 
 /// The commented file that the package installs.
 pub const TEMPLATE: &str = include_str!("agent.yaml");
@@ -96,6 +101,8 @@ pub struct TcpUpstream {
     pub port: u16,
     /// Where the name's addresses must lie; empty: anywhere but special ranges.
     pub allow_cidrs: Vec<IpNet>,
+    /// TLS to it; `None`: plain TCP.
+    pub tls: Option<UpstreamTls>,
 }
 
 impl TcpUpstream {
@@ -107,9 +114,10 @@ impl TcpUpstream {
 
 impl fmt::Display for TcpUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "tls" } else { "tcp" };
         match self.literal() {
-            Some(IpAddr::V6(v6)) => write!(f, "tcp://[{v6}]:{}", self.port),
-            _ => write!(f, "tcp://{}:{}", self.host, self.port),
+            Some(IpAddr::V6(v6)) => write!(f, "{scheme}://[{v6}]:{}", self.port),
+            _ => write!(f, "{scheme}://{}:{}", self.host, self.port),
         }
     }
 }
@@ -163,6 +171,7 @@ struct WrittenUpstream {
     url: Spanned<String>,
     #[serde(default)]
     allow_cidrs: Vec<Spanned<String>>,
+    tls: Option<Spanned<WrittenTls>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -298,11 +307,11 @@ impl Checker<'_> {
     }
 
     fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {
-        if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp) {
+        if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp | Protocol::Tls) {
             self.at(
                 place,
                 format!(
-                    "this release serves ssh:// and tcp:// endpoints; {}:// comes later",
+                    "this release serves ssh://, tcp:// and tls:// endpoints; {}:// comes later",
                     url.protocol
                 ),
             );
@@ -317,16 +326,16 @@ impl Checker<'_> {
         if place.value == "builtin:ssh" {
             return self.builtin(written, url);
         }
-        let Some(rest) = place.value.strip_prefix("tcp://") else {
-            self.at(
-                place,
-                format!(
-                    "`{}` is no upstream: write tcp://HOST:PORT, or builtin:ssh",
-                    place.value
-                ),
-            );
-            return None;
+        let (rest, speaks_tls) = match (place.value.strip_prefix("tcp://"), place.value.strip_prefix("tls://")) {
+            (Some(rest), _) => (rest, false),
+            (_, Some(rest)) => (rest, true),
+            _ => {
+                let text = "is no upstream: write tcp://HOST:PORT, tls://HOST:PORT, or builtin:ssh";
+                self.at(place, format!("`{}` {text}", place.value));
+                return None;
+            }
         };
+        let tls = self.upstream_tls(written, speaks_tls)?;
         let address = match rest.parse::<HostPort>() {
             Ok(address) => address,
             Err(error) => {
@@ -348,6 +357,7 @@ impl Checker<'_> {
             host: address.host().to_owned(),
             port: address.port(),
             allow_cidrs,
+            tls,
         };
         self.check_host(&upstream, place);
         Some(Upstream::Tcp(upstream))
@@ -371,9 +381,38 @@ impl Checker<'_> {
         }
     }
 
+    /// `None` after a mistake, else what was asked for.
+    fn upstream_tls(&mut self, written: &WrittenUpstream, speaks_tls: bool) -> Option<Option<UpstreamTls>> {
+        match (&written.tls, speaks_tls) {
+            (None, false) => Some(None),
+            (Some(tls), false) => {
+                self.at(tls, "write tls://HOST:PORT to speak TLS to this upstream");
+                None
+            }
+            (None, true) => {
+                let text = "a tls:// upstream needs to know whom to trust: tls: { mode: verify-full, ca_file: FILE }";
+                self.at(&written.url, text);
+                None
+            }
+            (Some(tls), true) => match UpstreamTls::check(&tls.value) {
+                Ok(checked) => Some(Some(checked)),
+                Err((about_file, text)) => {
+                    match tls.value.ca_file.as_ref().filter(|_| about_file) {
+                        Some(file) => self.at(file, text),
+                        None => self.at(&tls.value.mode, text),
+                    }
+                    None
+                }
+            },
+        }
+    }
+
     fn builtin(&mut self, written: &WrittenUpstream, url: Option<&EndpointUrl>) -> Option<Upstream> {
         if url.is_some_and(|url| url.protocol != Protocol::Ssh) {
             self.at(&written.url, "builtin:ssh serves ssh:// endpoints only");
+        }
+        if let Some(tls) = &written.tls {
+            self.at(tls, "tls has no meaning for builtin:ssh, which dials nothing");
         }
         if let Some(cidr) = written.allow_cidrs.first() {
             self.at(cidr, "allow_cidrs has no meaning for builtin:ssh, which dials nothing");
@@ -418,75 +457,4 @@ fn of_policy(mistake: fairlead_policy::Mistake) -> Mistake {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_installed_file_is_good() {
-        let config = check("agent.yaml", TEMPLATE).unwrap();
-        assert!(
-            config.endpoints.is_empty(),
-            "nothing is reachable before the customer says so"
-        );
-    }
-
-    #[test]
-    fn all_mistakes_are_told_at_once_with_their_lines() {
-        let text = "version: 1\nendpoints:\n  - url: ssh://pump-7.plant-7.internal\n    upstream: { url: \"udp://x:1\" }\n  - url: ssh://UP_per.plant-7\n    upstream: { url: \"tcp://127.0.0.1:22\", allow_cidrs: [10.0.0.0/33] }\n";
-        let mistakes = check("agent.yaml", text).unwrap_err();
-        let lines: Vec<u32> = mistakes.iter().map(|mistake| mistake.line).collect();
-        assert_eq!(lines, [4, 5, 6], "{mistakes:#?}");
-    }
-
-    #[test]
-    fn a_misspelt_key_is_an_error_with_a_suggestion() {
-        let mistakes = check("agent.yaml", "version: 1\nendpoint: []\n").unwrap_err();
-        let text = mistakes[0].to_string();
-        assert!(
-            text.starts_with("agent.yaml:2:") && text.contains("endpoints"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn an_odd_spelling_of_an_address_and_one_outside_its_ranges_are_mistakes() {
-        let listed = |upstream: &str| {
-            let text = format!("version: 1\nendpoints:\n  - url: tcp://a:1\n    upstream: {upstream}\n");
-            check("agent.yaml", &text).map_err(|mistakes| mistakes[0].message.clone())
-        };
-        for host in [
-            "127.1",
-            "2130706433",
-            "0x7f000001",
-            "0x7f.0.0.1",
-            "0177.0.0.1",
-            "127.0.0.1.",
-            "10.9.0.0x5",
-            "1.2.3.4.5",
-            "db.0x",
-        ] {
-            let told = listed(&format!("{{ url: \"tcp://{host}:22\" }}")).unwrap_err();
-            assert!(told.contains("neither a name nor an address"), "{host}: {told}");
-        }
-        for host in [
-            "127.0.0.1",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-            "db.lan",
-            "db1",
-            "10.lan",
-            "cafe",
-        ] {
-            listed(&format!("{{ url: \"tcp://{host}:22\" }}")).unwrap();
-        }
-        let told = listed("{ url: \"tcp://10.8.0.5:22\", allow_cidrs: [10.9.0.0/24] }").unwrap_err();
-        assert!(told.contains("outside its own allow_cidrs"), "{told}");
-    }
-
-    #[test]
-    fn an_endpoint_is_listed_once() {
-        let text = "version: 1\nendpoints:\n  - { url: ssh://a, upstream: { url: \"tcp://127.0.0.1:22\" } }\n  - { url: ssh://a.default.internal:22, upstream: { url: \"tcp://127.0.0.1:23\" } }\n";
-        let mistakes = check("agent.yaml", text).unwrap_err();
-        assert!(mistakes[0].message.contains("listed twice"), "{mistakes:?}");
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ mod live;
 mod own_certificates;
 mod policy_set;
 mod registry;
+mod server_leaves;
 pub mod session;
 pub mod store;
 
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use fairlead_identity::tls::{CallerChains, Leaves};
 use fairlead_policy::AccessPolicy;
 use fairlead_runtime::activation;
 use fairlead_runtime::audit::{self, AuditLog};
@@ -50,12 +52,13 @@ use admission::{Admission, Failures};
 use authority::{Authorities, AuthorityFiles};
 use config::Config;
 use endpoint::peer::Peer;
-use endpoint::{Door, Listener, Parts};
+use endpoint::{Door, Handshake, Listener, Parts};
 use link::{Acceptor, ResetKey, Roster};
 use live::{AuthorityInForce, LiveGateway};
 use own_certificates::{Maker, OwnCertificates};
 use policy_set::PolicySet;
 use registry::{Conversing, Registry};
+use server_leaves::Signer;
 use session::{Ceilings, Reviewer, Sessions, Table, WouldCut};
 use store::{SqliteStore, StoreHandle};
 
@@ -239,12 +242,18 @@ impl Gateway {
         let accepting = link::serve(quic.clone(), acceptor, links.clone(), links_stop.clone());
         spawn_for_life(&house, "accept-links", &links_stop, accepting);
 
+        let signer = Signer::new(Arc::clone(&authorities), &config.trust_domain, Arc::clone(&clock))?;
+        let leaves = Arc::new(Leaves::new(&config.domain, Box::new(signer.clone()))?);
+        let chains: Arc<dyn CallerChains> = Arc::new(signer.clone());
+        let handshake = Handshake::new(&config.domain, Arc::clone(&door), &chains, &leaves, Arc::clone(&clock))?;
         let parts = Parts {
-            door,
+            door: Arc::clone(&door),
             callers: registry.clone(),
             domain: config.domain.clone(),
             failures: Failures::new(config.limits.login_failures_per_source),
             ssh: own.ssh(),
+            tls: Arc::new(handshake),
+            ca_pem: Arc::new(move || signer.ca_pem()),
             tasks: clients.clone(),
         };
         let listener = Listener::new(tcp, &parts, admission)?;

@@ -132,7 +132,8 @@ impl Lab {
 
     /// Starts an agent again that was stopped, with the identity and the file it has.
     pub async fn start_agent(&mut self, name: &str) {
-        self.agents.get_mut(name).expect("an agent of this lab").start().await;
+        let refused = self.agents.get_mut(name).expect("an agent of this lab").start().await;
+        assert!(refused.is_empty(), "the gateway does not take {refused:?}");
     }
 
     /// Waits until the gateway's roster does not have the agent.

@@ -13,10 +13,12 @@
 )]
 
 pub mod clients;
+pub mod customer;
 pub mod devices;
 pub mod fuzz;
 pub mod lab;
 pub mod netns;
 pub mod programs;
+pub mod redis;
 pub mod sshd;
 pub mod upstream;

@@ -1,11 +1,17 @@
 //! Dials an upstream: exactly the addresses that were checked.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::relay;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::{TcpUpstream, UpstreamTls};
 
 /// One address.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
@@ -16,19 +22,49 @@ pub enum DialError {
     /// No address answered.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// The upstream's TLS is not what the file asks for.
+    #[error("TLS with {0}")]
+    Tls(String),
     /// All attempts together took too long.
     #[error("no address answered in time")]
     TimedOut,
 }
 
-/// Connects to the first of the checked `addresses` that answers, by `deadline` at the latest.
+/// A connection to an upstream.
+#[derive(Debug)]
+pub enum Dialled {
+    /// As it is.
+    Plain(TcpStream),
+    /// Inside TLS, trusted as the file says.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connects to the first of the checked `addresses` that answers, and speaks TLS where the file says so, by `deadline` at
+/// the latest.
 ///
 /// # Errors
 /// See [`DialError`].
-pub async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
-    timeout_at(deadline, try_all(addresses))
-        .await
-        .unwrap_or(Err(DialError::TimedOut))
+pub async fn dial(upstream: &TcpUpstream, addresses: &[SocketAddr], deadline: Instant) -> Result<Dialled, DialError> {
+    let dialled = async {
+        let stream = try_all(addresses).await?;
+        match &upstream.tls {
+            None => Ok(Dialled::Plain(stream)),
+            Some(tls) => Ok(Dialled::Tls(Box::new(secure(upstream, tls, stream).await?))),
+        }
+    };
+    timeout_at(deadline, dialled).await.unwrap_or(Err(DialError::TimedOut))
+}
+
+/// The TLS handshake with an upstream; the name to be proven is the one in the file.
+async fn secure(
+    upstream: &TcpUpstream,
+    tls: &UpstreamTls,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let failed = |error: &dyn std::fmt::Display| DialError::Tls(format!("{}: {error}", upstream.host));
+    let name = ServerName::try_from(upstream.host.clone()).map_err(|error| failed(&error))?;
+    let connector = TlsConnector::from(Arc::clone(tls.settings()));
+    connector.connect(name, stream).await.map_err(|error| failed(&error))
 }
 
 async fn try_all(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {

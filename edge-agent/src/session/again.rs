@@ -45,7 +45,7 @@ impl Services {
             (before, after) if before == after => Ok(()),
             // Only the ranges were changed: the address it is connected to must lie in the new ones.
             (Upstream::Tcp(before), Upstream::Tcp(after))
-                if (&before.host, before.port) == (&after.host, after.port) =>
+                if (&before.host, before.port, &before.tls) == (&after.host, after.port, &after.tls) =>
             {
                 let within = |address: &std::net::SocketAddr| {
                     after.literal().is_some() || admit(address.ip(), &after.allow_cidrs, &Default::default()).is_ok()

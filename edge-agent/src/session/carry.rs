@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use fairlead_policy::Limits;
 use fairlead_runtime::quic;
-use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink};
+use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Services;
 use super::answer::{answer, withdrawn};
 use super::table::{Ending, Live};
-use crate::service::{DialError, dial};
+use crate::config::TcpUpstream;
+use crate::service::{DialError, Dialled, dial};
 
 /// All addresses of an upstream together; with the lookup before it still below the time the gateway waits for an answer.
 const DIAL_LIMIT: Duration = Duration::from_secs(8);
@@ -23,6 +23,7 @@ impl Services {
     pub(super) async fn tunnel(
         &self,
         live: &Live,
+        target: &TcpUpstream,
         limits: Limits,
         from_caller: RecvStream,
         mut to_caller: SendStream,
@@ -30,7 +31,7 @@ impl Services {
         let addresses = live.settled.get().map(|settled| settled.addresses.as_slice());
         let deadline = Instant::now() + DIAL_LIMIT;
         let upstream = tokio::select! {
-            upstream = dial(addresses.unwrap_or_default(), deadline) => upstream,
+            upstream = dial(target, addresses.unwrap_or_default(), deadline) => upstream,
             ending = self.lapsed(live, limits, &to_caller) => {
                 to_caller.abort(ending.reason.code());
                 return Some(ending);
@@ -41,11 +42,18 @@ impl Services {
                 if !answer(&mut to_caller, OpenAnswer::opened()).await {
                     return Some(Ending::with(Reason::Offline, "the gateway went away".into()));
                 }
-                self.carry(live, limits, from_caller, to_caller, upstream).await
+                let caller = (from_caller, to_caller);
+                match upstream {
+                    Dialled::Plain(stream) => self.carry(live, limits, caller, stream.into_split()).await,
+                    Dialled::Tls(stream) => self.carry(live, limits, caller, relay::split(*stream)).await,
+                }
             }
-            Err(error @ (DialError::Connect(_) | DialError::TimedOut)) => {
+            Err(error) => {
                 // The gateway learns that it failed, not the addresses of the customer's network.
-                let told = "the upstream does not accept connections";
+                let told = match error {
+                    DialError::Connect(_) | DialError::TimedOut => "the upstream does not accept connections",
+                    DialError::Tls(_) => "the upstream's TLS is not what the agent's file asks for",
+                };
                 answer(
                     &mut to_caller,
                     OpenAnswer::refused(Refused::new(Reason::UpstreamFailed, told)),
@@ -56,15 +64,13 @@ impl Services {
         }
     }
 
-    async fn carry(
+    async fn carry<S: Source, K: Sink>(
         &self,
         live: &Live,
         limits: Limits,
-        mut from_caller: RecvStream,
-        mut to_caller: SendStream,
-        upstream: TcpStream,
+        (mut from_caller, mut to_caller): (RecvStream, SendStream),
+        (mut from_upstream, mut to_upstream): (S, K),
     ) -> Option<Ending> {
-        let (mut from_upstream, mut to_upstream) = upstream.into_split();
         let mut lapsed = None;
         let ending = self.lapsed(live, limits, &to_caller);
         let lapse = async { lapsed = Some(ending.await) };

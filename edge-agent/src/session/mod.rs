@@ -209,7 +209,7 @@ impl Services {
     ) -> Option<Ending> {
         let limits = admission.limits;
         match (&admission.upstream, &self.builtin) {
-            (Upstream::Tcp(_), _) => self.tunnel(live, limits, from_caller, to_caller).await,
+            (Upstream::Tcp(target), _) => self.tunnel(live, target, limits, from_caller, to_caller).await,
             (Upstream::BuiltinSsh, Some(builtin)) => {
                 if !answer(&mut to_caller, OpenAnswer::opened()).await {
                     return Some(Ending::with(Reason::Offline, "the gateway went away".into()));

@@ -14,13 +14,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{ClientStream, Face, KINDS, Parts};
+use super::{Arrival, Claim, ClientStream, Face, Handshake, KINDS, Parts};
 use crate::admission::{Admission, Slot};
 
 /// A client that says nothing for this long is greeted by the kind whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(2);
-/// First bytes that arrive one by one must still be complete within this.
-const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+/// First bytes that arrive one by one, and the TLS handshake where there is one, must still be complete within this.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left), wait this long before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: TcpListener,
     faces: Faces,
+    tls: Arc<Handshake>,
     admission: Arc<Admission>,
 }
 
@@ -44,6 +45,7 @@ impl Listener {
         Ok(Self {
             socket,
             faces,
+            tls: Arc::clone(&parts.tls),
             admission,
         })
     }
@@ -54,6 +56,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
     let Listener {
         socket,
         faces,
+        tls,
         admission,
     } = listener;
     let faces = Arc::new(faces);
@@ -70,7 +73,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
                 continue;
             }
         };
-        let (faces, admission) = (Arc::clone(&faces), Arc::clone(&admission));
+        let (faces, tls, admission) = (Arc::clone(&faces), Arc::clone(&tls), Arc::clone(&admission));
         tasks.spawn("client", async move {
             let Some(slot) = admission.enter(client.ip()).await else {
                 tracing::debug!(%client, "connection refused: too many handshakes in flight");
@@ -81,7 +84,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
             }
             let evicted = slot.evicted();
             tokio::select! {
-                () = meet(&faces, stream, client, slot) => {}
+                () = meet(&faces, &tls, stream, client, slot) => {}
                 () = evicted.cancelled() => tracing::debug!(%client, "a connection gave way to another address"),
             }
         });
@@ -91,36 +94,45 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
 type Faces = BTreeMap<&'static str, Arc<dyn Face>>;
 
 /// Serves one connection to its end.
-async fn meet(faces: &Faces, stream: TcpStream, client: SocketAddr, slot: Slot) {
-    match timeout(FIRST_BYTES_LIMIT, demultiplex(stream)).await {
-        Ok(Some((kind, stream))) => {
+async fn meet(faces: &Faces, tls: &Handshake, stream: TcpStream, client: SocketAddr, slot: Slot) {
+    match timeout(ARRIVAL_LIMIT, arrive(stream, tls, client)).await {
+        Ok(Some((kind, arrival))) => {
             if let Some(face) = faces.get(kind) {
-                face.serve(stream, client, slot).await;
+                face.serve(arrival, client, slot).await;
             }
         }
         Ok(None) => tracing::debug!(%client, "first bytes are no protocol of this port"),
-        Err(_) => tracing::debug!(%client, "first bytes did not arrive within 10 s"),
+        Err(_) => tracing::debug!(%client, "first bytes or TLS handshake not complete within 10 s"),
     }
 }
 
-/// Reads until the first bytes tell the protocol; `None` when they are nobody's.
-async fn demultiplex(mut stream: TcpStream) -> Option<(&'static str, ClientStream)> {
+/// The kind that claims the connection, if need be after the TLS handshake; `None` when nobody does.
+async fn arrive(stream: TcpStream, tls: &Handshake, client: SocketAddr) -> Option<(&'static str, Arrival)> {
+    let (class, stream) = demultiplex(stream).await?;
+    let claim = match class {
+        FirstBytes::Tls => {
+            let (kind, met) = tls.meet(stream, client).await?;
+            return Some((kind, Arrival::Tls(Box::new(met))));
+        }
+        FirstBytes::NeedMore => Claim::Silence,
+        class => Claim::FirstBytes(class),
+    };
+    let kind = KINDS.iter().find(|kind| kind.claims(claim))?;
+    Some((kind.name, Arrival::Plain(stream)))
+}
+
+/// Reads until the first bytes tell the protocol; [`FirstBytes::NeedMore`] for a client that says nothing.
+async fn demultiplex(mut stream: TcpStream) -> Option<(FirstBytes, ClientStream)> {
     let mut seen = BytesMut::with_capacity(FIRST_BYTES_MAX);
     loop {
         let class = match timeout(SILENCE, read_some(&mut stream, &mut seen)).await {
             Ok(class) => class?,
-            Err(_) if seen.is_empty() => {
-                let kind = KINDS.iter().find(|kind| kind.greets_silence)?;
-                return Some((kind.name, ClientStream::new(Bytes::new(), stream)));
-            }
+            Err(_) if seen.is_empty() => return Some((FirstBytes::NeedMore, ClientStream::new(Bytes::new(), stream))),
             Err(_) => continue,
         };
         match class {
             FirstBytes::NeedMore => {}
-            class => {
-                let kind = KINDS.iter().find(|kind| kind.claims == class)?;
-                return Some((kind.name, ClientStream::new(seen.freeze(), stream)));
-            }
+            class => return Some((class, ClientStream::new(seen.freeze(), stream))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fairlead_identity::name::{self, EndpointUrl, Label};
+use fairlead_identity::name::{self, EndpointUrl, Label, Protocol};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::id::SessionId;
@@ -25,6 +25,23 @@ pub trait Directory: Send + Sync + 'static {
     fn page<'a>(&'a self, site: Option<&'a Label>, after: Option<&'a Target>) -> Answer<'a, Option<Vec<Target>>>;
     /// Everything that answers to HOST.SITE at `port`, with the SSH host keys that callers of it are to know.
     fn keyed<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Keyed>>;
+    /// The endpoint of HOST.SITE that speaks the first of these protocols which the host has; `None` where it has
+    /// several of that one, which a name alone does not tell apart.
+    fn find_speaking<'a>(
+        &'a self,
+        host: &'a Label,
+        site: &'a Label,
+        protocols: &'a [Protocol],
+    ) -> Answer<'a, Option<Target>>;
+}
+
+/// What a caller asks for, in their own words.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// What is at a port of a host.
+    Port(&'a str, u16),
+    /// What a host has of these protocols, the first of them that it has.
+    Speaking(&'a str, &'a [Protocol]),
 }
 
 /// An endpoint with its host keys.
@@ -77,30 +94,29 @@ impl Door {
         }
     }
 
-    /// Opens a session for `caller` to the endpoint that `host` and `port` name in the caller's own words.
+    /// Opens a session for `caller` to the endpoint that they name.
     ///
     /// `caller` is who they were at their login; what counts is what the store says of them now.
     ///
     /// # Errors
     /// A [`Denial`] that is safe to show to the caller. A name that is no endpoint, not even a valid one, is denied the
     /// same way as a forbidden one. Who was shut out since the login is told `revoked`.
-    pub async fn enter(
-        &self,
-        caller: &Arc<Caller>,
-        host: &str,
-        port: u16,
-        client: SocketAddr,
-    ) -> Result<Session, Denial> {
+    pub async fn enter(&self, caller: &Arc<Caller>, wanted: Wanted<'_>, client: SocketAddr) -> Result<Session, Denial> {
         // Before anything is looked up, so that no change in between goes unseen.
         let as_of = self.sessions.changes_noted();
-        let shown: String = host.chars().filter(|c| !c.is_control()).take(ASKED_LIMIT).collect();
-        let asked = format!("{shown}:{port}");
+        let (host, asked) = match wanted {
+            Wanted::Port(host, port) => (host, format!("{}:{port}", shown(host))),
+            Wanted::Speaking(host, _) => (host, shown(host)),
+        };
         let Some(present) = self.present(caller).await else {
             let request = self.request(caller, asked, None, client, as_of);
             return Err(self.gate.shut_out(&request));
         };
         let target = match name::parse_host(host, &self.domain) {
-            Ok((host, site)) => self.directory.find(&host, &site, port).await,
+            Ok((host, site)) => match wanted {
+                Wanted::Port(_, port) => self.directory.find(&host, &site, port).await,
+                Wanted::Speaking(_, protocols) => self.directory.find_speaking(&host, &site, protocols).await,
+            },
             Err(_) => None,
         };
         let request = self.request(&Arc::new(present), asked, target, client, as_of);
@@ -197,6 +213,16 @@ impl Door {
         self.gate.trail().stranger(record, client.ip(), why);
     }
 
+    /// Notes that somebody who asked for `name` presented no certificate, or none that lets them in.
+    pub fn not_identified(&self, why: &'static str, name: Option<&str>, client: SocketAddr) {
+        let mut record = Record::new("auth.fail");
+        record.client_ip = Some(client.ip().to_string());
+        if let Some(name) = name {
+            record.fact("server_name", shown(name));
+        }
+        self.gate.trail().stranger(record, client.ip(), why);
+    }
+
     fn request(
         &self,
         caller: &Arc<Caller>,
@@ -215,4 +241,9 @@ impl Door {
             as_of,
         }
     }
+}
+
+/// A caller's words as the audit may show them.
+fn shown(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control()).take(ASKED_LIMIT).collect()
 }

@@ -6,15 +6,18 @@
 
 mod accept;
 mod door;
+mod handshake;
+mod own_site;
 pub mod peer;
 pub mod ssh;
 mod stream;
+mod tls;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use fairlead_identity::name::Label;
+use fairlead_identity::name::{Label, Protocol};
 use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_protocol::first_bytes::FirstBytes;
 use rustls::pki_types::CertificateDer;
@@ -24,7 +27,8 @@ use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
 
 pub use accept::{Listener, serve};
-pub use door::{Directory, Door, Keyed, Reachable};
+pub use door::{Directory, Door, Keyed, Reachable, Wanted};
+pub use handshake::{Handshake, TlsClient};
 pub use stream::ClientStream;
 
 /// A future that a trait object of this room gives.
@@ -32,18 +36,56 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// One client protocol, as the demultiplexer knows it.
 pub struct Kind {
-    /// The protocol's name in endpoint URLs.
+    /// The protocol's name, as in endpoint URLs.
     pub name: &'static str,
-    /// The first bytes that are this kind's.
-    pub claims: FirstBytes,
-    /// Whether a client that says nothing for 2 s is greeted by this kind (its server may speak first).
-    pub greets_silence: bool,
+    /// The protocols of the endpoints that this kind leads to by their host name alone (TLS), the preferred first; empty
+    /// where callers name a port.
+    pub leads_to: &'static [Protocol],
+    /// How a client of this kind is told from others. No two kinds claim the same.
+    pub claims: &'static [Claim],
+    /// Whether clients may leave the server name out, because the endpoint can be named inside.
+    pub names_inside: bool,
     /// Makes the face.
     pub open: fn(&Parts) -> anyhow::Result<Arc<dyn Face>>,
 }
 
-/// Every kind that this gateway has a face for.
-pub const KINDS: &[Kind] = &[ssh::KIND];
+/// What tells a client's protocol on the one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A client that says nothing for 2 s: its server may speak first.
+    Silence,
+    /// The first bytes of the connection.
+    FirstBytes(FirstBytes),
+    /// TLS to the gateway's own name.
+    OwnName,
+    /// TLS to any other name, with this protocol (ALPN, RFC 7301) among those that the client offers.
+    Alpn(&'static [u8]),
+    /// TLS to any other name, with no protocol that a kind claims.
+    AnyTls,
+}
+
+/// Every kind that this gateway has a face for: the one table of who claims which first bytes, server name and ALPN.
+pub const KINDS: &[Kind] = &[ssh::KIND, tls::KIND, own_site::KIND];
+
+impl Kind {
+    /// Whether this kind claims it.
+    pub fn claims(&self, claim: Claim) -> bool {
+        self.claims.contains(&claim)
+    }
+
+    /// The protocols that this kind negotiates inside TLS.
+    fn alpns(&self) -> impl Iterator<Item = &'static [u8]> {
+        let own_name = self.claims(Claim::OwnName).then_some(b"http/1.1".as_slice());
+        self.alpns_claimed().chain(own_name)
+    }
+
+    fn alpns_claimed(&self) -> impl Iterator<Item = &'static [u8]> {
+        self.claims.iter().filter_map(|claim| match claim {
+            Claim::Alpn(alpn) => Some(*alpn),
+            _ => None,
+        })
+    }
+}
 
 /// What a face is made of.
 pub struct Parts {
@@ -57,6 +99,10 @@ pub struct Parts {
     pub(crate) failures: Arc<Failures>,
     /// Keys of the SSH face, as they change.
     pub ssh: watch::Receiver<ssh::Keys>,
+    /// TLS for callers.
+    pub tls: Arc<Handshake>,
+    /// The certificates of the private authority that clients trust, PEM, as they are at the moment.
+    pub ca_pem: Arc<dyn Fn() -> String + Send + Sync>,
     /// Owner of the tasks that connections need.
     pub tasks: fairlead_runtime::tasks::TaskGroup,
 }
@@ -64,7 +110,15 @@ pub struct Parts {
 /// Serves connections of one client protocol.
 pub trait Face: Send + Sync + 'static {
     /// Serves one connection to its end. `slot` is given back once the caller has proved who they are.
-    fn serve<'a>(&'a self, stream: ClientStream, client: SocketAddr, slot: Slot) -> Answer<'a, ()>;
+    fn serve<'a>(&'a self, arrival: Arrival, client: SocketAddr, slot: Slot) -> Answer<'a, ()>;
+}
+
+/// A connection that a kind has claimed.
+pub enum Arrival {
+    /// By its first bytes, which are still to be read.
+    Plain(ClientStream),
+    /// Inside TLS.
+    Tls(Box<TlsClient>),
 }
 
 /// A certificate chain as a caller presented it, with the proof of its key behind it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_identity::principal::Kind;
 use fairlead_identity::verify::VerifyError;
 
@@ -158,6 +158,37 @@ impl Directory for Registry {
                     None
                 }
             }
+        })
+    }
+
+    fn find_speaking<'a>(
+        &'a self,
+        host: &'a Label,
+        site: &'a Label,
+        protocols: &'a [Protocol],
+    ) -> Answer<'a, Option<Target>> {
+        Box::pin(async move {
+            let (site_name, host_name) = (site.to_string(), host.to_string());
+            let owned = self
+                .store
+                .run(move |store| store.endpoints_at(&site_name, &host_name))
+                .await;
+            let owned = owned.inspect_err(|error: &StoreError| {
+                tracing::error!(%error, "an endpoint could not be looked up");
+            });
+            let owned = owned.ok()?;
+            let speaking = |protocol: &Protocol| -> Vec<(u16, Candidate)> {
+                let speaks = |(_, owner): &&(u16, Candidate)| owner.protocol == protocol.as_str();
+                owned.iter().filter(speaks).cloned().collect()
+            };
+            let found = protocols.iter().map(speaking).find(|found| !found.is_empty())?;
+            // Several agents may stand for one port; several ports are several endpoints.
+            let first = found.first().map(|(port, _)| *port)?;
+            if found.iter().any(|(port, _)| *port != first) {
+                return None;
+            }
+            let mut found = found.into_iter();
+            found.find_map(|(port, owner)| target(owner, host, site, port))
         })
     }
 

@@ -157,7 +157,8 @@ impl Registrar for Registry {
                         return Ok(None);
                     }
                     let bound = store.hosts_of(&id)?;
-                    let (rows, answer) = sort_out(&agent, &bound, offer);
+                    let others = offered_by_others(store, &id, &bound)?;
+                    let (rows, answer) = sort_out(&agent, &bound, &others, offer);
                     store.replace_endpoints(&id, &rows, now)?;
                     Ok(Some(answer))
                 }
@@ -311,13 +312,43 @@ impl Registry {
     }
 }
 
+/// Host, protocol and port of endpoints.
+type Places = BTreeSet<(String, String, u16)>;
+
+/// What other agents offer on the hosts bound to this one.
+fn offered_by_others(store: &mut dyn Store, id: &AgentId, bound: &Names) -> Result<Places, StoreError> {
+    let mut others = Places::new();
+    for host in bound {
+        let there = store.endpoints_at(&id.site, host)?.into_iter();
+        let theirs = there.filter(|(_, candidate)| candidate.agent != *id);
+        others.extend(theirs.map(|(port, candidate)| (host.clone(), candidate.protocol, port)));
+    }
+    Ok(others)
+}
+
+/// Whether callers name an endpoint of this protocol by its host alone (the server name in TLS), so that a host can have
+/// only one. Several `tcp://` are told apart by their ports, over SSH.
+fn is_named_by_host(protocol: &str) -> bool {
+    protocol == Protocol::Tls.as_str()
+}
+
 /// Sorts an offer into what is the agent's to offer and what is not.
-fn sort_out(agent: &AgentKey, bound: &Names, offer: Offer) -> (Vec<EndpointRow>, OfferAnswer) {
-    let (mut rows, mut answer, mut taken) = (Vec::new(), OfferAnswer::default(), BTreeSet::new());
+fn sort_out(agent: &AgentKey, bound: &Names, others: &Places, offer: Offer) -> (Vec<EndpointRow>, OfferAnswer) {
+    let (mut rows, mut answer) = (Vec::<EndpointRow>::new(), OfferAnswer::default());
+    let clash = |row: &EndpointRow, host: &str, protocol: &str, port: u16| {
+        host == row.host && port != row.port && protocol == row.protocol && is_named_by_host(protocol)
+    };
     for offered in offer.endpoints {
         match own_endpoint(agent, bound, &offered) {
             // One endpoint per host and port: callers name them so.
-            Ok(row) if !taken.insert((row.host.clone(), row.port)) => {
+            Ok(row)
+                if rows.iter().any(|earlier| {
+                    (&earlier.host, earlier.port) == (&row.host, row.port)
+                        || clash(&row, &earlier.host, &earlier.protocol, earlier.port)
+                }) || others
+                    .iter()
+                    .any(|(host, protocol, port)| clash(&row, host, protocol, *port)) =>
+            {
                 answer.refused.push(RefusedOffer {
                     url: offered.url,
                     reason: Reason::Conflict.code(),
@@ -346,7 +377,7 @@ fn own_endpoint(agent: &AgentKey, bound: &Names, offered: &OfferedEndpoint) -> R
         WireMode::Builtin if url.protocol == Protocol::Ssh => Mode::Builtin,
         _ => return Err(Reason::Unsupported),
     };
-    if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp) {
+    if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp | Protocol::Tls) {
         return Err(Reason::Unsupported);
     }
     Ok(EndpointRow {
@@ -400,11 +431,19 @@ mod tests {
                 offered("tcp://pump-7.plant-7.internal:80", WireMode::Builtin),
                 offered("postgres://pump-7.plant-7.internal", WireMode::Tunnel),
                 offered("nonsense", WireMode::Tunnel),
+                offered("tls://hmi.plant-7.internal:443", WireMode::Tunnel),
+                offered("tls://hmi.plant-7.internal:8443", WireMode::Tunnel),
+                offered("tls://pump-7.plant-7.internal:443", WireMode::Tunnel),
             ],
         };
-        let (rows, answer) = sort_out(&agent, &bound, offer);
-        assert_eq!(rows.len(), 2);
-        assert_eq!(answer.accepted.len(), 2);
+        // Another agent stands for the same host; at the same port the two are a pool, at another a clash of names.
+        let others = Places::from([
+            ("hmi".to_owned(), "tls".to_owned(), 443),
+            ("hmi".to_owned(), "tcp".to_owned(), 503),
+        ]);
+        let (rows, answer) = sort_out(&agent, &bound, &others, offer);
+        assert_eq!(rows.len(), 4);
+        assert_eq!(answer.accepted.len(), 4);
         let reasons: Vec<_> = answer
             .refused
             .iter()
@@ -413,7 +452,15 @@ mod tests {
         use Reason::{Conflict, Malformed, NotBound, Unsupported};
         assert_eq!(
             reasons,
-            [NotBound, NotBound, Conflict, Unsupported, Unsupported, Malformed]
+            [
+                NotBound,
+                NotBound,
+                Conflict,
+                Unsupported,
+                Unsupported,
+                Malformed,
+                Conflict
+            ]
         );
     }
 

@@ -60,15 +60,28 @@ pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Vec<EndpointRow>, S
 
 /// Asks the bindings as they are now, not as they were when the agent offered: an unbound host is lost at once.
 pub(super) fn owner(db: &Connection, site: &str, host: &str, port: u16) -> Result<Vec<Candidate>, StoreError> {
+    let found = at(db, site, host, Some(port))?.into_iter();
+    Ok(found.map(|(_, candidate)| candidate).collect())
+}
+
+/// As [`owner`], at every port where none is given.
+pub(super) fn at(
+    db: &Connection,
+    site: &str,
+    host: &str,
+    port: Option<u16>,
+) -> Result<Vec<(u16, Candidate)>, StoreError> {
     let mut statement = db.prepare(
-        "SELECT e.agent, e.protocol, e.mode, e.pooling, a.labels
+        "SELECT e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
          FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
-         WHERE e.site = ?1 AND e.host = ?2 AND e.port = ?3 AND a.disabled = 0
+         WHERE e.site = ?1 AND e.host = ?2 AND (?3 IS NULL OR e.port = ?3) AND a.disabled = 0
            AND (e.host = e.agent OR EXISTS
                 (SELECT 1 FROM hosts h WHERE h.site = e.site AND h.host = e.host AND h.agent = e.agent))
-         ORDER BY e.protocol, e.agent",
+         ORDER BY e.port, e.protocol, e.agent",
     )?;
-    let rows = statement.query_and_then(params![site, host, port], |row| candidate(site, row))?;
+    let rows = statement.query_and_then(params![site, host, port], |row| {
+        Ok((row.get("port")?, candidate(site, row)?))
+    })?;
     rows.collect()
 }
 

@@ -216,6 +216,12 @@ pub trait Store: Send {
     /// Those of the engine.
     fn owned_endpoints(&self, at_most: usize) -> Result<Vec<OwnedEndpoint>, StoreError>;
 
+    /// Everything that is offered at a host, by port, as [`Store::endpoint_owner`] gives it for one.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn endpoints_at(&self, site: &str, host: &str) -> Result<Vec<(u16, Candidate)>, StoreError>;
+
     /// One user, or `None`.
     ///
     /// # Errors

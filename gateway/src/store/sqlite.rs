@@ -207,6 +207,10 @@ impl Store for SqliteStore {
         endpoints::owned(&self.connection, at_most)
     }
 
+    fn endpoints_at(&self, site: &str, host: &str) -> Result<Vec<(u16, Candidate)>, StoreError> {
+        endpoints::at(&self.connection, site, host, None)
+    }
+
     fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError> {
         users::get(&self.connection, name)
     }

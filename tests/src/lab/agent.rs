@@ -40,6 +40,13 @@ impl<'a> AgentPlan<'a> {
         self
     }
 
+    /// Lists an endpoint with an upstream as agent.yaml writes it, a YAML map on one line.
+    pub fn endpoint_behind(mut self, url: &str, upstream: &str) -> Self {
+        self.endpoints
+            .push_str(&format!("  - url: {url}\n    upstream: {upstream}\n"));
+        self
+    }
+
     /// Gives the endpoint that was listed last the customer's own rules, as a YAML list on one line.
     pub fn rules(mut self, yaml: &str) -> Self {
         self.endpoints.push_str(&format!("    rules: {yaml}\n"));
@@ -58,8 +65,18 @@ impl<'a> AgentPlan<'a> {
         self
     }
 
+    /// As [`AgentPlan::start`], for a file of which the gateway does not take everything: what it refuses, and why.
+    pub async fn start_refused(self) -> Vec<(String, String)> {
+        self.begin().await
+    }
+
     /// Enrols the agent, starts it, and waits until callers can reach it and every endpoint was accepted.
     pub async fn start(self) {
+        let refused = self.begin().await;
+        assert!(refused.is_empty(), "the gateway does not take {refused:?}");
+    }
+
+    async fn begin(self) -> Vec<(String, String)> {
         let Self {
             lab,
             name,
@@ -74,8 +91,9 @@ impl<'a> AgentPlan<'a> {
         let enrolled = enroll::enroll_agent(&join, &dir.join("state")).await;
         enrolled.unwrap_or_else(|error| panic!("{name} is not enrolled: {error:#}"));
         let mut agent = LabAgent { file, running: None };
-        agent.start().await;
+        let refused = agent.start().await;
         lab.agents.insert(name, agent);
+        refused
     }
 }
 
@@ -86,19 +104,16 @@ pub(super) struct LabAgent {
 }
 
 impl LabAgent {
-    pub(super) async fn start(&mut self) {
+    /// What the gateway refuses of its offer, and why.
+    pub(super) async fn start(&mut self) -> Vec<(String, String)> {
         let config = config::load(&self.file).unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"));
         let mut agent = Agent::start(config, &CancellationToken::new())
             .await
             .expect("an enrolled agent starts");
         let up = timeout(PATIENCE, agent.up()).await.expect("the agent's link comes up");
         let status = up.expect("the agent lives");
-        assert!(
-            status.refused.is_empty(),
-            "the gateway does not take {:?}",
-            status.refused
-        );
         self.running = Some(agent);
+        status.refused
     }
 
     pub(super) async fn stop(&mut self) {

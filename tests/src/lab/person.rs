@@ -5,9 +5,17 @@ use std::path::{Path, PathBuf};
 
 use fairlead::login;
 use fairlead::profile::Profile;
+use fairlead_identity::chain;
 use fairlead_identity::join::JoinString;
+use fairlead_identity::keys::PrivateKey;
+use fairlead_identity::tls;
+use fairlead_identity::verify::Roots;
 use fairlead_runtime::config_file::{private_dir, write_private};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::{DOMAIN, Lab};
 use crate::clients::{run, stock};
@@ -104,6 +112,39 @@ impl Person {
             .arg(format!("ssh {}", options.join(" ")))
             .args(arguments);
         rsync
+    }
+
+    /// `openssl s_client` to a name of the gateway's, with their certificate; says only what comes back.
+    pub fn s_client(&self, lab: &Lab, server_name: &str, arguments: &[&str]) -> Command {
+        let mut client = stock("openssl");
+        client
+            .args(["s_client", "-quiet", "-verify_return_error", "-connect"])
+            .arg(lab.address().to_string())
+            .args(["-servername", server_name, "-verify_hostname", server_name, "-CAfile"])
+            .arg(self.path("ca.pem"))
+            .arg("-cert")
+            .arg(self.path("cert.pem"))
+            .arg("-cert_chain")
+            .arg(self.path("cert.pem"))
+            .arg("-key")
+            .arg(self.path("login.key.pem"))
+            .args(arguments);
+        client
+    }
+
+    /// A connection of our own to a name of the gateway's, with their certificate: for what no stock program does.
+    ///
+    /// # Errors
+    /// Those of the handshake.
+    pub async fn tls(&self, lab: &Lab, server_name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        let read = |name: &str| std::fs::read_to_string(self.path(name)).expect("a file of somebody who logged in");
+        let key = PrivateKey::from_pem(&read("login.key.pem")).expect("their key");
+        let chain = chain::from_pem(&read("cert.pem")).expect("their chain");
+        let roots = Roots::from_pem(&read("ca.pem")).expect("the gateway's root");
+        let settings = tls::agent_quic(Some((chain, &key)), &roots, b"of-no-kind").expect("TLS settings");
+        let socket = TcpStream::connect(lab.address()).await?;
+        let name = ServerName::try_from(server_name.to_owned()).expect("a DNS name");
+        TlsConnector::from(settings).connect(name, socket).await
     }
 
     /// What every program of the ssh family is told.

@@ -21,6 +21,7 @@ fn upstream(host: &str, cidrs: &[&str]) -> TcpUpstream {
     TcpUpstream {
         host: host.into(),
         port: 5432,
+        tls: None,
         allow_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
     }
 }

@@ -12,7 +12,7 @@ use rustls::{
         NoServerSessionStorage, ResolvesServerCert,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
-    time_provider::DefaultTimeProvider,
+    time_provider::TimeProvider,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -20,22 +20,30 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::refusal::refused;
 use super::verifier::{system_time, verify_signature, whole};
 use super::{TlsError, provider, unsupported};
-use crate::verify::{Roots, Usage, VerifyError, authenticate};
+use crate::verify::{Authenticated, Roots, Usage, VerifyError, authenticate};
 
-/// Whose chains callers may present. Asked during the handshake, so that a refusal is the alert that TLS has for it.
-///
-/// A yes lets the handshake go on and no further: who it is, and whether they are still welcome, is looked up after it.
+/// Whose chains callers may present.
 pub trait CallerChains: fmt::Debug + Send + Sync {
-    /// Verifies a chain as presented, end-entity certificate first; must bound it before anything is parsed.
+    /// Whom a chain names that our own authority issued. The chain is as presented, end-entity certificate first; it must
+    /// be bounded before anything is parsed.
+    ///
+    /// # Errors
+    /// Why it names nobody of ours.
+    fn who(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Authenticated, VerifyError>;
+
+    /// Whether the handshake goes on; a refusal becomes the alert that TLS has for it. A yes lets nobody in: who it is, and
+    /// whether they are still welcome, is looked up afterwards.
     ///
     /// # Errors
     /// Why it is not accepted.
-    fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), VerifyError>;
+    fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), VerifyError> {
+        self.who(chain, now).map(drop)
+    }
 }
 
 impl CallerChains for Roots {
-    fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), VerifyError> {
-        authenticate(chain, self, Usage::Client, self.trust_domain(), now).map(drop)
+    fn who(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Authenticated, VerifyError> {
+        authenticate(chain, self, Usage::Client, self.trust_domain(), now)
     }
 }
 
@@ -52,12 +60,13 @@ pub fn callers(
     chains: Arc<dyn CallerChains>,
     certificates: Arc<dyn ResolvesServerCert>,
     alpns: &[&[u8]],
+    clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let clients = CallerVerifier {
         chains,
         provider: provider(),
     };
-    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(DefaultTimeProvider))
+    let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unsupported)?
         .with_client_cert_verifier(Arc::new(clients))

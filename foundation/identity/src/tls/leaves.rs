@@ -29,6 +29,8 @@ pub trait Mint: Send + Sync {
     /// A server certificate for the key of `csr_der` and the one DNS name; `None` when it cannot be issued, which the
     /// implementation logs.
     fn mint(&self, csr_der: &[u8], dns: &str) -> Option<Issued>;
+    /// Which authority issues at the moment: what another has issued is minted anew.
+    fn issuer(&self) -> u32;
     /// The time, for the age of what is kept.
     fn now(&self) -> SystemTime;
 }
@@ -51,6 +53,7 @@ struct Minted {
 
 struct Leaf {
     certified: Arc<CertifiedKey>,
+    issuer: u32,
     renew_at: SystemTime,
     last_use: u64,
 }
@@ -80,11 +83,6 @@ impl Leaves {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files.into();
     }
 
-    /// Forgets what was minted, as after a change of the authority.
-    pub fn forget_minted(&self) {
-        self.minted().by_name.clear();
-    }
-
     /// What is presented for a name at or below the domain; `None` for every other name.
     pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
@@ -95,8 +93,8 @@ impl Leaves {
         if let Some(file) = files.iter().find(|file| file.covers(&name)) {
             return Some(Arc::clone(&file.certified));
         }
-        let now = self.mint.now();
-        if let Some(kept) = self.minted().find(&name, now) {
+        let (now, issuer) = (self.mint.now(), self.mint.issuer());
+        if let Some(kept) = self.minted().find(&name, issuer, now) {
             return Some(kept);
         }
         // Not under the lock: signing takes a while. Two at once mint twice, and either leaf is good.
@@ -104,7 +102,13 @@ impl Leaves {
         let renew_at = renewal(&issued);
         let chain = chain::from_ders(issued.chain_der).ok()?;
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&self.key)));
-        self.minted().keep(name, Arc::clone(&certified), renew_at);
+        let leaf = Leaf {
+            certified: Arc::clone(&certified),
+            issuer,
+            renew_at,
+            last_use: 0,
+        };
+        self.minted().keep(name, leaf);
         Some(certified)
     }
 
@@ -120,25 +124,22 @@ impl Leaves {
 }
 
 impl Minted {
-    fn find(&mut self, name: &str, now: SystemTime) -> Option<Arc<CertifiedKey>> {
+    fn find(&mut self, name: &str, issuer: u32, now: SystemTime) -> Option<Arc<CertifiedKey>> {
         self.uses = self.uses.saturating_add(1);
-        let leaf = self.by_name.get_mut(name).filter(|leaf| now < leaf.renew_at)?;
+        let is_good = |leaf: &&mut Leaf| leaf.issuer == issuer && now < leaf.renew_at;
+        let leaf = self.by_name.get_mut(name).filter(is_good)?;
         leaf.last_use = self.uses;
         Some(Arc::clone(&leaf.certified))
     }
 
-    fn keep(&mut self, name: String, certified: Arc<CertifiedKey>, renew_at: SystemTime) {
+    fn keep(&mut self, name: String, mut leaf: Leaf) {
         if self.by_name.len() >= MAX_LEAVES && !self.by_name.contains_key(&name) {
             let oldest = self.by_name.iter().min_by_key(|(_, leaf)| leaf.last_use);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.by_name.remove(&oldest);
             }
         }
-        let leaf = Leaf {
-            certified,
-            renew_at,
-            last_use: self.uses,
-        };
+        leaf.last_use = self.uses;
         self.by_name.insert(name, leaf);
     }
 }

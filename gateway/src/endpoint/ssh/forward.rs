@@ -16,6 +16,7 @@ use super::Shared;
 use super::bridge::{ChannelSink, ChannelSource};
 use super::connection::{Carrier, ChannelPlace, Connection};
 use crate::access::{Caller, Denial};
+use crate::endpoint::Wanted;
 use crate::session::{Carried, Session};
 
 /// How long a disconnect message may take to leave.
@@ -52,7 +53,10 @@ impl Forward {
             caller,
         } = self;
         // Not given up when the connection ends meanwhile: whatever was permitted gets its end in the audit.
-        let opened = shared.door.enter(&caller, &host, port, connection.client).await;
+        let opened = shared
+            .door
+            .enter(&caller, Wanted::Port(&host, port), connection.client)
+            .await;
         let session = match opened {
             Ok(session) => session,
             Err(denial) => {

@@ -25,7 +25,7 @@ use russh::{Disconnect, server};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Answer, ClientStream, Door, Face, Kind, Parts};
+use super::{Answer, Arrival, Claim, ClientStream, Door, Face, Kind, Parts};
 use crate::admission::{Failures, Slot};
 use connection::Connection;
 use handler::Handler;
@@ -36,8 +36,9 @@ pub use keys::Keys;
 /// The demultiplexer's entry for this kind.
 pub const KIND: Kind = Kind {
     name: "ssh",
-    claims: FirstBytes::Ssh,
-    greets_silence: true,
+    leads_to: &[],
+    claims: &[Claim::FirstBytes(FirstBytes::Ssh), Claim::Silence],
+    names_inside: true,
     open: SshFace::open,
 };
 
@@ -168,8 +169,12 @@ async fn login_grace(connection: &Connection, arrival_ends: Instant) {
 }
 
 impl Face for SshFace {
-    fn serve<'a>(&'a self, stream: ClientStream, client: SocketAddr, slot: Slot) -> Answer<'a, ()> {
-        Box::pin(self.run(stream, client, slot))
+    fn serve<'a>(&'a self, arrival: Arrival, client: SocketAddr, slot: Slot) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if let Arrival::Plain(stream) = arrival {
+                self.run(stream, client, slot).await;
+            }
+        })
     }
 }
 

@@ -12,6 +12,7 @@ struct Counting {
     ca: Ca,
     minted: Arc<AtomicUsize>,
     days: Arc<AtomicUsize>,
+    issuers: Arc<AtomicUsize>,
 }
 
 impl Mint for Counting {
@@ -27,19 +28,24 @@ impl Mint for Counting {
         )
     }
 
+    fn issuer(&self) -> u32 {
+        u32::try_from(self.issuers.load(Ordering::Relaxed)).unwrap()
+    }
+
     fn now(&self) -> SystemTime {
         now() + DAY * u32::try_from(self.days.load(Ordering::Relaxed)).unwrap()
     }
 }
 
-fn leaves() -> (Leaves, Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let (minted, days) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+fn leaves() -> (Leaves, Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let [minted, days, issuers] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
     let mint = Counting {
         ca: Ca::new(),
         minted: Arc::clone(&minted),
         days: Arc::clone(&days),
+        issuers: Arc::clone(&issuers),
     };
-    (Leaves::new(DOMAIN, Box::new(mint)).unwrap(), minted, days)
+    (Leaves::new(DOMAIN, Box::new(mint)).unwrap(), minted, days, issuers)
 }
 
 fn below(host: &str) -> String {
@@ -48,7 +54,7 @@ fn below(host: &str) -> String {
 
 #[test]
 fn a_name_is_minted_once_and_again_when_it_ages() {
-    let (leaves, minted, days) = leaves();
+    let (leaves, minted, days, issuers) = leaves();
     for name in [
         below("billing.clinic1"),
         below("BILLING.clinic1"),
@@ -61,14 +67,14 @@ fn a_name_is_minted_once_and_again_when_it_ages() {
     days.store(1, Ordering::Relaxed);
     leaves.for_name(&below("billing.clinic1")).unwrap();
     assert_eq!(minted.load(Ordering::Relaxed), 4);
-    leaves.forget_minted();
+    issuers.store(2, Ordering::Relaxed);
     leaves.for_name(DOMAIN).unwrap();
     assert_eq!(minted.load(Ordering::Relaxed), 5);
 }
 
 #[test]
 fn nothing_is_minted_for_names_that_no_endpoint_can_have() {
-    let (leaves, minted, _) = leaves();
+    let (leaves, minted, ..) = leaves();
     let long = below(&"x".repeat(31));
     for name in [
         "",
@@ -88,7 +94,7 @@ fn nothing_is_minted_for_names_that_no_endpoint_can_have() {
 
 #[test]
 fn names_by_the_thousand_push_out_those_that_nobody_uses() {
-    let (leaves, minted, _) = leaves();
+    let (leaves, minted, ..) = leaves();
     let used = below("used.clinic1");
     for number in 0..MAX_LEAVES + 200 {
         leaves.for_name(&below(&format!("n{number}.clinic1"))).unwrap();
@@ -104,7 +110,7 @@ fn names_by_the_thousand_push_out_those_that_nobody_uses() {
 
 #[test]
 fn a_file_serves_the_names_it_carries_and_the_rest_is_minted() {
-    let (leaves, minted, _) = leaves();
+    let (leaves, minted, ..) = leaves();
     let key = KeyPair::generate().unwrap();
     let names = vec![format!("*.{DOMAIN}"), DOMAIN.to_owned()];
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
