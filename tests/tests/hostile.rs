@@ -19,9 +19,13 @@ mod before_login;
 mod certificates_at_agent;
 #[path = "hostile/certificates_at_gateway.rs"]
 mod certificates_at_gateway;
+#[path = "hostile/floods.rs"]
+mod floods;
 #[path = "hostile/forge.rs"]
 mod forge;
 #[path = "hostile/memory.rs"]
 mod memory;
 #[path = "hostile/peer.rs"]
 mod peer;
+#[path = "hostile/watch.rs"]
+mod watch;
