@@ -277,3 +277,6 @@ impl Credentials for Held {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

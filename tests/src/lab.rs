@@ -13,13 +13,15 @@ mod wait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead::admin_client::{AdminClient, Administration, api};
 use fairlead::command::Context;
 use fairlead_gateway::{Gateway, init};
 use fairlead_identity::join::JoinString;
 use fairlead_identity::ssh::SshKey;
+use fairlead_runtime::clock::{Clock, SystemClock};
 use fairlead_runtime::config_file::{private_dir, write_private};
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::telemetry;
@@ -59,6 +61,11 @@ impl Lab {
 
     /// As [`Lab::start`], with further lines of gateway.yaml.
     pub async fn configured(lines: &str) -> Self {
+        Self::at(lines, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Lab::configured`]; the gateway tells the time by this clock.
+    pub async fn at(lines: &str, clock: Arc<dyn Clock>) -> Self {
         if std::env::var_os("FAIRLEAD_LOG").is_some() {
             // For whoever looks into a failing test; a second lab of the process finds it done.
             drop(telemetry::init(telemetry::Format::Text));
@@ -73,8 +80,8 @@ impl Lab {
         let file = dir.path().join("gateway/gateway.yaml");
         write_private(&policy_file(dir.path()), FIELD_POLICY.as_bytes(), 0o600).expect("the policy is written");
         write_private(&file, gateway_config(dir.path(), lines).as_bytes(), 0o600).expect("gateway.yaml is written");
-        let report = init::init(&file, None, SystemTime::now()).expect("a fresh gateway is set up");
-        let gateway = Gateway::start(report.config, &CancellationToken::new())
+        let report = init::init(&file, None, clock.now()).expect("a fresh gateway is set up");
+        let gateway = Gateway::start_at(report.config, clock, &CancellationToken::new())
             .await
             .expect("the gateway starts");
         let options = Administration {
@@ -134,6 +141,12 @@ impl Lab {
     pub async fn start_agent(&mut self, name: &str) {
         let refused = self.agents.get_mut(name).expect("an agent of this lab").start().await;
         assert!(refused.is_empty(), "the gateway does not take {refused:?}");
+    }
+
+    /// As [`Lab::start_agent`] for one that cannot link: waits for what it says in the end, which has this text.
+    pub async fn start_agent_in_vain(&mut self, name: &str, text: &str) {
+        let agent = self.agents.get_mut(name).expect("an agent of this lab");
+        agent.start_in_vain(text).await;
     }
 
     /// Waits until the gateway's roster does not have the agent.

@@ -1,9 +1,11 @@
 //! Agents of a lab: their file, their enrolment, their life.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fairlead::admin_client::api;
 use fairlead_agent::{Agent, config, enroll};
+use fairlead_runtime::clock::{Clock, SystemClock};
 use fairlead_runtime::config_file::{private_dir, write_private};
 use fairlead_runtime::stop::CancellationToken;
 use tokio::time::timeout;
@@ -17,6 +19,7 @@ pub struct AgentPlan<'a> {
     name: String,
     endpoints: String,
     token: api::CreateToken,
+    clock: Arc<dyn Clock>,
 }
 
 impl<'a> AgentPlan<'a> {
@@ -30,6 +33,7 @@ impl<'a> AgentPlan<'a> {
             name: name.into(),
             endpoints: String::new(),
             token,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -70,6 +74,12 @@ impl<'a> AgentPlan<'a> {
         self.begin().await
     }
 
+    /// Gives the device a clock of its own.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Enrols the agent, starts it, and waits until callers can reach it and every endpoint was accepted.
     pub async fn start(self) {
         let refused = self.begin().await;
@@ -82,6 +92,7 @@ impl<'a> AgentPlan<'a> {
             name,
             endpoints,
             token,
+            clock,
         } = self;
         let dir = lab.path(&format!("agents/{name}"));
         private_dir(&dir).expect("a private directory");
@@ -90,7 +101,11 @@ impl<'a> AgentPlan<'a> {
         let join = lab.join(&token).await;
         let enrolled = enroll::enroll_agent(&join, &dir.join("state")).await;
         enrolled.unwrap_or_else(|error| panic!("{name} is not enrolled: {error:#}"));
-        let mut agent = LabAgent { file, running: None };
+        let mut agent = LabAgent {
+            file,
+            clock,
+            running: None,
+        };
         let refused = agent.start().await;
         lab.agents.insert(name, agent);
         refused
@@ -100,16 +115,32 @@ impl<'a> AgentPlan<'a> {
 /// An enrolled agent, running or not.
 pub(super) struct LabAgent {
     file: PathBuf,
+    clock: Arc<dyn Clock>,
     running: Option<Agent>,
 }
 
 impl LabAgent {
+    async fn started(&self) -> Agent {
+        let config = config::load(&self.file).unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"));
+        Agent::start_at(config, Arc::clone(&self.clock), &CancellationToken::new())
+            .await
+            .expect("an enrolled agent starts")
+    }
+
+    pub(super) async fn start_in_vain(&mut self, text: &str) {
+        let mut agent = self.started().await;
+        let said = agent
+            .status
+            .wait_for(|status| status.up || status.last_error.contains(text));
+        let said = timeout(PATIENCE, said).await;
+        let said = said.unwrap_or_else(|_| panic!("the agent does not say {text:?}"));
+        assert!(!said.expect("the agent lives").up, "the agent links");
+        self.running = Some(agent);
+    }
+
     /// What the gateway refuses of its offer, and why.
     pub(super) async fn start(&mut self) -> Vec<(String, String)> {
-        let config = config::load(&self.file).unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"));
-        let mut agent = Agent::start(config, &CancellationToken::new())
-            .await
-            .expect("an enrolled agent starts");
+        let mut agent = self.started().await;
         let up = timeout(PATIENCE, agent.up()).await.expect("the agent's link comes up");
         let status = up.expect("the agent lives");
         self.running = Some(agent);
