@@ -23,6 +23,8 @@ mod certificates_at_gateway;
 mod floods;
 #[path = "hostile/forge.rs"]
 mod forge;
+#[path = "hostile/initials.rs"]
+mod initials;
 #[path = "hostile/memory.rs"]
 mod memory;
 #[path = "hostile/peer.rs"]
