@@ -12,7 +12,7 @@ use crate::admin_client::api::{
     Agent, AgentDetail, AgentName, Agents, ApproveAgents, ChangeAgent, Conflict, MAX_APPROVALS,
 };
 use crate::admin_client::{AdminClient, Administration};
-use crate::command::{CommandError, Context, label, site_and_name};
+use crate::command::{CommandError, Context, label, label_change, site_and_name};
 use crate::output::{self, Table};
 
 /// List, show, approve, import, label and delete agents.
@@ -170,18 +170,6 @@ async fn approve(client: &AdminClient, agents: &[AgentName]) -> Result<Vec<Agent
 fn path(agent: &str) -> Result<String, CommandError> {
     let (site, name) = site_and_name(agent)?;
     Ok(format!("/v1/agents/{site}/{name}"))
-}
-
-fn label_change(text: &str) -> Result<(String, Option<String>), String> {
-    if let Some((key, value)) = text.split_once('=')
-        && !key.is_empty()
-    {
-        return Ok((key.to_owned(), Some(value.to_owned())));
-    }
-    match text.strip_suffix('-') {
-        Some(key) if !key.is_empty() => Ok((key.to_owned(), None)),
-        _ => Err("write KEY=VALUE to set, KEY- to take away".to_owned()),
-    }
 }
 
 fn table(agents: &[Agent]) -> String {

@@ -155,6 +155,22 @@ fn write_line(end: &Mutex<Box<dyn Write + Send>>, text: &str) -> Result<(), Comm
     }
 }
 
+/// Reads KEY=VALUE, which sets a label, or KEY-, which takes it away.
+///
+/// # Errors
+/// Anything else, in words for clap.
+pub fn label_change(text: &str) -> Result<(String, Option<String>), String> {
+    if let Some((key, value)) = text.split_once('=')
+        && !key.is_empty()
+    {
+        return Ok((key.to_owned(), Some(value.to_owned())));
+    }
+    match text.strip_suffix('-') {
+        Some(key) if !key.is_empty() => Ok((key.to_owned(), None)),
+        _ => Err("write KEY=VALUE to set, KEY- to take away".to_owned()),
+    }
+}
+
 /// Reads NAME, NAME.SITE or NAME.SITE.internal into site and name; one label alone means the site `default`.
 ///
 /// # Errors

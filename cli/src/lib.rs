@@ -22,12 +22,14 @@ pub mod output;
 pub mod policy;
 pub mod profile;
 pub mod quickstart;
+pub mod revoke;
 pub mod sessions;
 pub mod ssh;
 pub mod ssh_config;
 mod ssh_files;
 pub mod token;
 pub mod users;
+pub mod workloads;
 
 use std::process::ExitCode;
 
@@ -71,6 +73,10 @@ enum Act {
     Hosts(hosts::HostsArgs),
     /// Users and their keys (administration).
     Users(users::UsersArgs),
+    /// Workloads (administration).
+    Workloads(workloads::WorkloadsArgs),
+    /// Shutting out, at once (administration).
+    Revoke(revoke::RevokeArgs),
     /// Live sessions (administration).
     Sessions(sessions::SessionsArgs),
     /// The access policy (administration).
@@ -122,6 +128,8 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
         Act::Agents(agents) => agents::run(agents, context).await,
         Act::Hosts(hosts) => hosts::run(hosts, context).await,
         Act::Users(users) => users::run(users, context).await,
+        Act::Workloads(workloads) => workloads::run(workloads, context).await,
+        Act::Revoke(revoke) => revoke::run(revoke, context).await,
         Act::Sessions(sessions) => sessions::run(sessions, context).await,
         Act::Policy(policy) => policy::run(policy, context).await,
         Act::Audit(audit) => audit::run(audit, context).await,

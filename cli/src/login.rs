@@ -1,6 +1,5 @@
 //! `fairlead login`: a join string for an X.509 and an SSH certificate of this machine's login key.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,19 +53,15 @@ pub async fn run(login: Login, context: &Context) -> Result<(), CommandError> {
 /// # Errors
 /// As [`run`].
 pub async fn with_join(join: &JoinString, profile: &Profile) -> Result<Facts, CommandError> {
-    if join.kind != JoinKind::User {
-        let kind = match join.kind {
-            JoinKind::Agent => "an agent",
-            JoinKind::User | JoinKind::Workload => "a workload",
-        };
-        return Err(CommandError::text(
-            Exit::Denied,
-            format!("this join string is for {kind}, not for a user; it was not spent"),
-        ));
+    if join.kind == JoinKind::Agent {
+        let text = "this join string is for an agent, not for a user or workload; it was not spent";
+        return Err(CommandError::text(Exit::Denied, text));
     }
     let key = profile.login_key().map_err(CommandError::failed)?;
     let csr = key.csr_der().map_err(CommandError::failed)?;
-    let enrolled = enroll::exchange(join, csr, BTreeMap::new()).await.map_err(of_gateway)?;
+    let enrolled = enroll::exchange(join, csr, enroll::reported())
+        .await
+        .map_err(of_gateway)?;
     let roots = Roots::from_der(&enroll::roots_of(&enrolled)).map_err(CommandError::failed)?;
     kept(profile.save(&key, &enrolled, &roots, &join.addresses), profile)
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use fairlead_identity::name::Label;
 use fairlead_wire::id::SessionId;
 
-use crate::admin_client::api::Sessions;
+use crate::admin_client::api::{Session, Sessions};
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, label};
 use crate::output::{self, Table};
@@ -25,6 +25,12 @@ enum SessionsAct {
         /// Only sessions to agents of this site
         #[arg(long, value_parser = label)]
         site: Option<Label>,
+    },
+    /// Show one session
+    Show {
+        /// The session's id
+        #[arg(value_parser = session)]
+        id: SessionId,
     },
     /// End a session at once
     Kill {
@@ -50,6 +56,14 @@ pub async fn run(args: SessionsArgs, context: &Context) -> Result<(), CommandErr
                 context.print(&table(&sessions))
             }
         }
+        SessionsAct::Show { id } => {
+            let session: Session = client.get(&format!("/v1/sessions/{id}")).await?;
+            if args.admin.json {
+                output::json(context, &session)
+            } else {
+                context.print(&sheet(&session))
+            }
+        }
         SessionsAct::Kill { id } => {
             client.delete(&format!("/v1/sessions/{id}")).await?;
             context.note(&format!("Session {id} is ended."))
@@ -57,9 +71,25 @@ pub async fn run(args: SessionsArgs, context: &Context) -> Result<(), CommandErr
     }
 }
 
-fn session(text: &str) -> Result<SessionId, String> {
+/// Reads a session's id.
+pub(crate) fn session(text: &str) -> Result<SessionId, String> {
     text.parse()
         .map_err(|_| "not a session id; copy it from `fairlead sessions list` or from a refusal".to_owned())
+}
+
+fn sheet(session: &Session) -> String {
+    let mut table = Table::new(&["SESSION", &session.id]);
+    table.row(["caller".into(), format!("{} {}", session.kind, session.caller)]);
+    table.row(["by".into(), session.proved.clone()]);
+    table.row(["from".into(), session.client_ip.clone()]);
+    table.row(["endpoint".into(), session.endpoint.clone()]);
+    table.row(["agent".into(), format!("{}.{}", session.agent, session.site)]);
+    table.row(["rule".into(), session.rule.clone()]);
+    table.row(["acts".into(), output::names(&session.acts)]);
+    table.row(["since".into(), output::moment(Some(session.started))]);
+    table.row(["bytes in".into(), session.bytes_in.to_string()]);
+    table.row(["bytes out".into(), session.bytes_out.to_string()]);
+    table.to_text()
 }
 
 fn table(sessions: &Sessions) -> String {

@@ -29,6 +29,7 @@ enum TokenAct {
   fairlead token create --agent pump-7.plant-7 --replace
   fairlead token create --agents 'pump-*' --site plant-7 --uses 3000 --ttl 180d > fleet.join
   fairlead token create --user alice --group field > alice.join
+  fairlead token create --workload etl --label app=billing > etl.join
 
 A pattern of --agents fits a name as a whole; * stands for any run of characters, none included: 'pump-*' fits
 pump-7 and pump-a-1, not old-pump-7.")]
@@ -36,7 +37,7 @@ pump-7 and pump-a-1, not old-pump-7.")]
 }
 
 #[derive(Clone, Debug, Args)]
-#[command(group(ArgGroup::new("whom").required(true).args(["agent", "agents", "user"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["agent", "agents", "user", "workload"])))]
 struct CreateArgs {
     /// The agent to enrol: NAME, or NAME.SITE
     #[arg(long, value_name = "NAME")]
@@ -56,17 +57,20 @@ struct CreateArgs {
     /// The user whose machine may log in
     #[arg(long, value_name = "NAME", value_parser = label)]
     user: Option<Label>,
-    /// Site of the agent, or the one site the user never leaves [default for agents: default]
+    /// The workload that may log in
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    workload: Option<Label>,
+    /// Site of the agent, or the one site the user or workload never leaves [default for agents: default]
     #[arg(long, value_parser = label)]
     site: Option<Label>,
     /// Label for policy; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     labels: Vec<(String, String)>,
-    /// A group of the user; may be repeated
+    /// A group of the user or workload; may be repeated
     #[arg(long = "group", value_name = "GROUP", conflicts_with_all = ["agent", "agents"])]
     groups: Vec<String>,
     /// A host to bind to the agent; may be repeated
-    #[arg(long = "host", value_name = "HOST", value_parser = label, conflicts_with = "user")]
+    #[arg(long = "host", value_name = "HOST", value_parser = label, conflicts_with_all = ["user", "workload"])]
     hosts: Vec<Label>,
     /// How long the string is good, for instance 15m or 2d
     #[arg(long, default_value = "15m", value_parser = parse_duration)]
@@ -108,6 +112,7 @@ fn request(args: CreateArgs) -> Result<CreateToken, CommandError> {
         no_approval: args.no_approval,
         replace: args.replace,
         user: args.user.map(|user| user.to_string()),
+        workload: args.workload.map(|workload| workload.to_string()),
         site: site.map(|site| site.to_string()),
         labels: args.labels.into_iter().collect(),
         groups: args.groups.into_iter().collect(),

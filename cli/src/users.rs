@@ -10,7 +10,7 @@ use hyper::Method;
 
 use crate::admin_client::api::{AddKeys, AddUser, ChangeUser, User, UserKeys, Users};
 use crate::admin_client::{AdminClient, Administration};
-use crate::command::{CommandError, Context, Exit, key_value, label};
+use crate::command::{CommandError, Context, Exit, key_value, label, label_change};
 use crate::output::{self, Table};
 
 /// Add, list and change users.
@@ -34,13 +34,15 @@ enum UsersAct {
         #[arg(long, value_parser = label)]
         site: Option<Label>,
     },
-    /// List a user's keys
+    /// List a user's keys: those that were registered, and the login keys of the user's machines
     Keys {
         /// The user
         #[arg(value_parser = label)]
         name: Label,
     },
-    /// Add SSH keys to a user
+    /// Add SSH keys to a user; FIDO keys (ssh-keygen -t ed25519-sk, ecdsa-sk) are taken too
+    #[command(after_help = "Example:
+  fairlead users add-key alice --ssh-key-file yubikey.pub --label yubikey")]
     AddKey {
         /// The user
         #[arg(value_parser = label)]
@@ -48,6 +50,25 @@ enum UsersAct {
         /// File with public keys, one a line
         #[arg(long, value_name = "FILE", required = true)]
         ssh_key_file: Vec<PathBuf>,
+        /// What people call these keys, at most 64 bytes
+        #[arg(long, value_name = "NAME", default_value = "")]
+        label: String,
+    },
+    /// Take a key away; sessions that came in by it end
+    RemoveKey {
+        /// The user
+        #[arg(value_parser = label)]
+        name: Label,
+        /// The key's fingerprint, or an unmistakable beginning of it
+        fingerprint: String,
+    },
+    /// Let a login key be good for another 90 days from now
+    RenewKey {
+        /// The user
+        #[arg(value_parser = label)]
+        name: Label,
+        /// The key's fingerprint, or an unmistakable beginning of it
+        fingerprint: String,
     },
     /// Replace a user's groups; none named takes all away
     Group {
@@ -57,7 +78,18 @@ enum UsersAct {
         /// The groups from now on
         groups: Vec<String>,
     },
-    /// Keep a user out
+    /// Set labels, or take them away with KEY-
+    #[command(after_help = "Example:
+  fairlead users label alice team=north shift-")]
+    Label {
+        /// The user
+        #[arg(value_parser = label)]
+        name: Label,
+        /// KEY=VALUE or KEY-
+        #[arg(required = true, value_parser = label_change)]
+        changes: Vec<(String, Option<String>)>,
+    },
+    /// Keep a user out for a while: nothing lets them in until they are enabled. To shut somebody out for good, revoke
     Disable {
         /// The user
         #[arg(value_parser = label)]
@@ -65,6 +97,12 @@ enum UsersAct {
     },
     /// Let a disabled user in again
     Enable {
+        /// The user
+        #[arg(value_parser = label)]
+        name: Label,
+    },
+    /// Delete a user: sessions end, keys and join strings are good no longer, the name is free again
+    Delete {
         /// The user
         #[arg(value_parser = label)]
         name: Label,
@@ -107,46 +145,70 @@ pub async fn run(args: UsersArgs, context: &Context) -> Result<(), CommandError>
             show_users(context, json, &client.get(&format!("/v1/users{query}")).await?)
         }
         UsersAct::Keys { name } => show_keys(context, json, &client.get(&format!("/v1/users/{name}/keys")).await?),
-        UsersAct::AddKey { name, ssh_key_file } => {
+        UsersAct::AddKey {
+            name,
+            ssh_key_file,
+            label,
+        } => {
             let body = AddKeys {
                 ssh_keys: key_lines(&ssh_key_file)?,
+                label,
             };
             let keys: UserKeys = client
                 .send(Method::POST, &format!("/v1/users/{name}/keys"), &body)
                 .await?;
             show_keys(context, json, &keys)
         }
+        UsersAct::RemoveKey { name, fingerprint } => {
+            client.delete(&key_path(&name, &fingerprint)?).await?;
+            context.note(&format!("{name} no longer has the key {fingerprint}."))
+        }
+        UsersAct::RenewKey { name, fingerprint } => {
+            let path = key_path(&name, &fingerprint)?;
+            let keys: UserKeys = client.send(Method::POST, &path, &()).await?;
+            show_keys(context, json, &keys)
+        }
+        UsersAct::Delete { name } => {
+            client.delete(&format!("/v1/users/{name}")).await?;
+            context.note(&format!("User {name} is deleted; the name is free again."))
+        }
         UsersAct::Group { name, groups } => {
             let groups = Some(groups.into_iter().collect());
-            change(&client, context, json, &name, &ChangeUser { groups, disabled: None }).await
+            let body = ChangeUser {
+                groups,
+                ..ChangeUser::default()
+            };
+            change(&client, context, json, &name, &body).await
         }
-        UsersAct::Disable { name } => {
-            change(
-                &client,
-                context,
-                json,
-                &name,
-                &ChangeUser {
-                    groups: None,
-                    disabled: Some(true),
-                },
-            )
-            .await
+        UsersAct::Label { name, changes } => {
+            let body = ChangeUser {
+                labels: changes.into_iter().collect(),
+                ..ChangeUser::default()
+            };
+            change(&client, context, json, &name, &body).await
         }
-        UsersAct::Enable { name } => {
-            change(
-                &client,
-                context,
-                json,
-                &name,
-                &ChangeUser {
-                    groups: None,
-                    disabled: Some(false),
-                },
-            )
-            .await
-        }
+        UsersAct::Disable { name } => change(&client, context, json, &name, &disabled(true)).await,
+        UsersAct::Enable { name } => change(&client, context, json, &name, &disabled(false)).await,
     }
+}
+
+/// The change that keeps somebody out, or lets them in again.
+pub(crate) fn disabled(disabled: bool) -> ChangeUser {
+    ChangeUser {
+        disabled: Some(disabled),
+        ..ChangeUser::default()
+    }
+}
+
+/// A fingerprint goes into a path, so it must be one.
+fn key_path(name: &Label, fingerprint: &str) -> Result<String, CommandError> {
+    let digest = fingerprint.strip_prefix("SHA256:").unwrap_or(fingerprint);
+    let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    if digest.is_empty() || !digest.bytes().all(base64) {
+        let text = format!("`{fingerprint}` is no fingerprint; copy it from `fairlead users keys {name}`");
+        return Err(CommandError::usage(text));
+    }
+    Ok(format!("/v1/users/{name}/keys/SHA256:{digest}"))
 }
 
 async fn change(
@@ -247,11 +309,13 @@ fn show_keys(context: &Context, json: bool, keys: &UserKeys) -> Result<(), Comma
     if json {
         return output::json(context, keys);
     }
-    let mut table = Table::new(&["FINGERPRINT", "KIND", "ADDED", "EXPIRES"]);
+    let mut table = Table::new(&["FINGERPRINT", "ALGORITHM", "KIND", "LABEL", "ADDED", "EXPIRES"]);
     for key in &keys.keys {
         table.row([
             key.fingerprint.clone(),
+            key.algorithm.clone(),
             key.kind.clone(),
+            key.label.clone(),
             output::moment(Some(key.added)),
             output::moment(key.expires),
         ]);

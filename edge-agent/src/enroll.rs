@@ -284,8 +284,9 @@ fn hostname() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
-/// What the agent tells about its machine; shown to operators, unusable in rules.
-pub(crate) fn reported() -> BTreeMap<String, String> {
+/// What is told about this machine; shown to operators, unusable in rules.
+#[must_use]
+pub fn reported() -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     facts.insert("os".into(), std::env::consts::OS.into());
     facts.insert("arch".into(), std::env::consts::ARCH.into());

@@ -76,6 +76,8 @@ pub struct Lives {
     pub agent: Duration,
     /// Of users.
     pub user: Duration,
+    /// Of workloads that come by a join string.
+    pub workload: Duration,
     /// How long after the end of its last certificate an agent may still renew by proof of its key.
     pub absent: Duration,
 }
@@ -134,6 +136,7 @@ struct WrittenAdmin {
 struct WrittenLives {
     agent: Option<Spanned<HumanDuration>>,
     user: Option<Spanned<HumanDuration>>,
+    workload: Option<Spanned<HumanDuration>>,
     absent: Option<Spanned<HumanDuration>>,
 }
 
@@ -179,6 +182,7 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
     let lives = Lives {
         agent: mistakes.life(written.certificates.agent.as_ref(), days(14), days(90)),
         user: mistakes.life(written.certificates.user.as_ref(), days(1) / 3, days(1)),
+        workload: mistakes.life(written.certificates.workload.as_ref(), days(30), days(90)),
         absent: mistakes.life(written.certificates.absent.as_ref(), days(90), days(3650)),
     };
     let port = listen.map_or(443, |listen| listen.port());

@@ -170,6 +170,7 @@ impl Gateway {
 
         let registry = Arc::new(Registry {
             store: store.clone(),
+            table: Arc::clone(&table),
             authorities: Arc::clone(&authorities),
             trail: trail.clone(),
             clock: Arc::clone(&clock),
@@ -212,6 +213,7 @@ impl Gateway {
         let join = JoinFacts {
             addresses: announced(&config, address.port()),
             domain: config.domain.clone(),
+            trust_domain: config.trust_domain.clone(),
             ca_sha256: authorities.pin(),
         };
         let desk = Desk {

@@ -13,7 +13,7 @@ use fairlead_wire::open;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
 
-use crate::access::{CallerId, CallerKind, Gate, Trail};
+use crate::access::{Gate, Trail};
 use crate::admin::api::{AgentWord, PolicyTried, RuleAt, SessionLost};
 use crate::admin::{
     self, AgentQuestion, AuthorityTaken, Change, Live, LiveSession, NotAudited, PolicyInForce, PolicyRefused,
@@ -22,6 +22,7 @@ use crate::authority::{Authorities, AuthorityFiles};
 use crate::link::{AgentKey, Question, Roster};
 use crate::own_certificates::OwnCertificates;
 use crate::policy_set::PolicySet;
+use crate::registry;
 use crate::session::{Changed, Reviewer, Table, WouldCut};
 use crate::store::AgentId;
 
@@ -170,6 +171,8 @@ impl Live for LiveGateway {
             agent: AgentId::new(row.site, row.agent),
             rule: row.rule,
             client_ip: row.client_ip,
+            proved: row.proved,
+            acts: row.acts,
             started: row.started,
             bytes_in: row.bytes_in,
             bytes_out: row.bytes_out,
@@ -177,8 +180,8 @@ impl Live for LiveGateway {
         .collect()
     }
 
-    fn kill(&self, session: SessionId) -> bool {
-        self.table.end(session, Reason::Killed)
+    fn end(&self, session: SessionId, reason: Reason) -> bool {
+        self.table.end(session, reason)
     }
 
     fn reload(&self) -> admin::Answer<'_, Result<PolicyInForce, PolicyRefused>> {
@@ -239,10 +242,9 @@ impl Live for LiveGateway {
         match change {
             Change::AgentGone(id) => shut_out(&self.table, &self.roster, id),
             // New sessions see every change at once; live ones are decided again.
-            Change::User(name) => {
-                if let Ok(name) = name.parse() {
-                    let kind = CallerKind::User;
-                    self.table.note(Changed::Caller(CallerId { kind, name }));
+            Change::Caller(id) => {
+                if let Some(id) = registry::named(id) {
+                    self.table.note(Changed::Caller(id));
                 }
             }
             Change::Agent(id) => {

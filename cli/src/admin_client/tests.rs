@@ -20,6 +20,7 @@ use fairlead_runtime::clock::SystemClock;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,13 +79,15 @@ impl Live for Quiet {
             agent: AgentId::new("plant-7", "pump-7"),
             rule: "field-ssh".into(),
             client_ip: "192.0.2.1".into(),
+            proved: "key SHA256:a".into(),
+            acts: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
             bytes_in: 1,
             bytes_out: 2,
         }]
     }
 
-    fn kill(&self, session: SessionId) -> bool {
+    fn end(&self, session: SessionId, _reason: Reason) -> bool {
         session.to_string() == SESSION
     }
 
@@ -181,6 +184,7 @@ impl Terminal {
             join: JoinFacts {
                 addresses: vec!["gw.example.com:443".into()],
                 domain: "gw.example.com".into(),
+                trust_domain: "gw.example.com".into(),
                 ca_sha256: tokio::sync::watch::channel([3; 32]).1,
             },
             clock: Arc::new(SystemClock),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::{
     certificate::X509Certificate,
     extensions::GeneralName,
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY},
+    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384},
     prelude::FromDer,
     time::ASN1Time,
     x509::SubjectPublicKeyInfo,
@@ -65,6 +65,15 @@ impl<'a> Parsed<'a> {
 
     pub(crate) fn is_p256(&self) -> bool {
         is_p256(&self.inner.tbs_certificate.subject_pki)
+    }
+
+    /// True for an uncompressed P-384 public key.
+    pub(crate) fn is_p384(&self) -> bool {
+        let key = &self.inner.tbs_certificate.subject_pki;
+        let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+        key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
+            && curve.is_some_and(|curve| curve == OID_NIST_EC_P384)
+            && key.subject_public_key.data.len() == 97
     }
 
     pub(crate) fn is_ca(&self) -> bool {

@@ -32,6 +32,7 @@ pub mod name;
 pub mod principal;
 pub mod ssh;
 pub mod tls;
+pub mod vendor;
 pub mod verify;
 
 #[cfg(test)]

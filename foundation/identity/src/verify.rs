@@ -314,7 +314,7 @@ pub(crate) fn names_dns(chain: &[CertificateDer<'_>], dns: &str) -> bool {
         .is_some_and(|names| names.dns.iter().any(|name| name.eq_ignore_ascii_case(dns)))
 }
 
-fn refusal(error: &webpki::Error) -> VerifyError {
+pub(crate) fn refusal(error: &webpki::Error) -> VerifyError {
     use webpki::Error as Cause;
     match error {
         Cause::CertExpired { not_after, .. } => VerifyError::Expired {

@@ -37,6 +37,25 @@ pub enum Credential {
         /// The fingerprint of the key under the certificate.
         fingerprint: String,
     },
+    /// A certificate of a workload's own issuer; good while that issuer is the one that is registered for it.
+    Vendor {
+        /// What tells that registration from others.
+        issuer: [u8; 32],
+    },
+}
+
+/// Prints `key SHA256:…`.
+impl std::fmt::Display for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key { fingerprint } => write!(f, "key {fingerprint}"),
+            Self::Certificate { fingerprint } => write!(f, "certificate {fingerprint}"),
+            Self::Vendor { issuer } => {
+                f.write_str("issuer ")?;
+                issuer.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
 }
 
 /// An authenticated caller. Groups, labels and site come from the gateway's store, never from a certificate.

@@ -8,6 +8,7 @@ use fairlead_runtime::audit::{AuditLog, Record};
 use fairlead_runtime::relay::Counters;
 use fairlead_wire::refusal::Reason;
 
+use super::caller::{Caller, CallerKind};
 use super::gate::{AccessRequest, Target};
 use super::meters::{DirectionLabel, Meters, OutcomeLabels, ReasonLabel};
 use super::permit::Permit;
@@ -129,7 +130,7 @@ impl Trail {
             .inc_by(bytes.to_caller());
         let mut record = Record::new("session.end");
         record.session = Some(permit.session().to_string());
-        record.caller = Some(permit.caller().name.to_string());
+        called(&mut record, permit.caller());
         record.client_ip = Some(permit.client().ip().to_string());
         placed(&mut record, permit.target());
         record.reason = Some(outcome.into());
@@ -153,9 +154,17 @@ impl Trail {
 fn asked(request: &AccessRequest, event: &'static str) -> Record {
     let mut record = Record::new(event);
     record.session = Some(request.session.to_string());
-    record.caller = Some(request.caller.name.to_string());
+    called(&mut record, &request.caller);
     record.client_ip = Some(request.client.ip().to_string());
     record
+}
+
+/// Names the caller; of a workload it is said, so that a name means one caller in the whole log.
+fn called(record: &mut Record, caller: &Caller) {
+    record.caller = Some(caller.name.to_string());
+    if caller.kind != CallerKind::User {
+        record.fact("caller_kind", caller.kind.as_str());
+    }
 }
 
 fn placed(record: &mut Record, target: &Target) {

@@ -47,7 +47,7 @@ pub const MAX_IMPORT_BYTES: usize = 4 * 1024 * 1024;
 /// The most agents approved in one request.
 pub const MAX_APPROVALS: usize = 500;
 
-/// `POST /v1/tokens`: exactly one of `agent`, `agents` and `user`.
+/// `POST /v1/tokens`: exactly one of `agent`, `agents`, `user` and `workload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateToken {
@@ -63,11 +63,13 @@ pub struct CreateToken {
     pub replace: bool,
     /// Name of the user to let in.
     pub user: Option<String>,
+    /// Name of the workload to let in.
+    pub workload: Option<String>,
     /// Site of the agent ([`DEFAULT_SITE`] unless given), or the one site the user never leaves.
     pub site: Option<String>,
     /// Labels for policy.
     pub labels: BTreeMap<String, String>,
-    /// A user's groups.
+    /// A user's or workload's groups.
     pub groups: BTreeSet<String>,
     /// Hosts to bind to the agent.
     pub hosts: BTreeSet<String>,
@@ -80,7 +82,7 @@ pub struct CreateToken {
 pub struct TokenCreated {
     /// The join string, a secret.
     pub join: String,
-    /// `agent` or `user`.
+    /// `agent`, `user` or `workload`.
     pub kind: String,
     /// Whom it lets in; a fleet's pattern.
     pub name: String,
@@ -121,12 +123,14 @@ pub struct AddUser {
     pub ssh_keys: Vec<String>,
 }
 
-/// `PATCH /v1/users/{name}`: what is absent stays.
+/// `PATCH /v1/users/{name}` and `/v1/workloads/{name}`: what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeUser {
     /// The groups from now on.
     pub groups: Option<BTreeSet<String>>,
+    /// Labels to set, or with null to take away; others stay.
+    pub labels: BTreeMap<String, Option<String>>,
     /// Whether the user is kept out.
     pub disabled: Option<bool>,
 }
@@ -137,6 +141,74 @@ pub struct ChangeUser {
 pub struct AddKeys {
     /// SSH public keys, OpenSSH lines.
     pub ssh_keys: Vec<String>,
+    /// What people call them, at most 64 bytes.
+    #[serde(default)]
+    pub label: String,
+}
+
+/// `POST /v1/workloads`: a workload with certificates of its vendor's own issuer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AddWorkload {
+    /// The name.
+    pub name: String,
+    /// The issuer's certificates, PEM: trusted for `san_uri` and for nothing else.
+    pub ca_pem: String,
+    /// The URI in the workload's certificates, exactly.
+    pub san_uri: String,
+    /// The one site the workload never leaves.
+    pub site: Option<String>,
+    /// Groups for policy.
+    pub groups: BTreeSet<String>,
+    /// Labels for policy.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// As for a user.
+    #[serde(flatten)]
+    pub caller: User,
+    /// The URI in its vendor's certificates; absent for one that comes by a join string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub san_uri: Option<String>,
+}
+
+/// `GET /v1/workloads`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workloads {
+    /// By name.
+    pub workloads: Vec<Workload>,
+}
+
+/// `POST /v1/revocations`: exactly one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revoke {
+    /// An agent, NAME.SITE.
+    pub agent: Option<String>,
+    /// A user.
+    pub user: Option<String>,
+    /// A workload.
+    pub workload: Option<String>,
+    /// A login key, by its fingerprint or an unmistakable beginning of it.
+    pub login_key: Option<String>,
+    /// A live session.
+    pub session: Option<String>,
+}
+
+/// What was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// `agent`, `user`, `workload`, `login-key` or `session`.
+    pub kind: String,
+    /// Which; a fingerprint in full.
+    pub id: String,
+    /// Whose login key it was: `user alice`.
+    pub of: Option<String>,
+    /// Live sessions that end by it.
+    pub sessions: usize,
 }
 
 /// A user.
@@ -170,6 +242,10 @@ pub struct UserKey {
     pub fingerprint: String,
     /// `registered` by an administrator, or a machine's `login` key.
     pub kind: String,
+    /// The algorithm as OpenSSH names it, for instance `sk-ssh-ed25519@openssh.com`.
+    pub algorithm: String,
+    /// What an administrator calls it, or the machine's name.
+    pub label: String,
     /// When added.
     pub added: i64,
     /// When it ends to be good; absent for never.
@@ -375,6 +451,10 @@ pub struct Session {
     pub rule: String,
     /// Where the caller comes from.
     pub client_ip: String,
+    /// What the caller proved: `key SHA256:…`, `certificate SHA256:…`.
+    pub proved: String,
+    /// The acts that were given; empty for a tunnel.
+    pub acts: Vec<String>,
     /// Since when.
     pub started: i64,
     /// Bytes towards the upstream so far.

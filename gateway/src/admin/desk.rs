@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::error::ApiError;
 use super::extract::Actor;
 use super::live::{Change, Live};
-use crate::store::{AgentId, Store, StoreError, StoreHandle};
+use crate::store::{AgentId, CallerKind, CallerName, Store, StoreError, StoreHandle};
 
 /// What a join string says of this gateway.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct JoinFacts {
     pub addresses: Vec<String>,
     /// The gateway's domain.
     pub domain: String,
+    /// The trust domain of its own authority.
+    pub trust_domain: String,
     /// SHA-256 of the root certificate in DER, as it changes.
     pub ca_sha256: watch::Receiver<[u8; 32]>,
 }
@@ -200,9 +202,12 @@ pub(super) fn about_agent(event: &'static str, agent: &AgentId) -> Record {
     record
 }
 
-/// Starts the audit line of a change to a user.
-pub(super) fn about_user(event: &'static str, name: &str) -> Record {
+/// Starts the audit line of a change to a caller.
+pub(super) fn about_caller(event: &'static str, id: &CallerName) -> Record {
     let mut record = Record::new(event);
-    record.caller = Some(name.to_owned());
+    record.caller = Some(id.name.clone());
+    if id.kind == CallerKind::Workload {
+        record.fact("caller_kind", id.kind.as_str());
+    }
     record
 }

@@ -23,7 +23,7 @@ use super::error::ApiError;
 use super::extract::Body;
 use super::live::AgentQuestion;
 use crate::access::{BUILTIN_SSH_ACTS, Target, question};
-use crate::store::{AgentId, Candidate, Mode, OwnedEndpoint, SiteScope, UserRow};
+use crate::store::{self, AgentId, CallerName, CallerRow, Candidate, Mode, OwnedEndpoint, SiteScope};
 
 /// The address of a question that names none; reserved for documentation (RFC 5737).
 const NOBODYS_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -39,19 +39,26 @@ pub(super) async fn explain(
     let (user, owners) = office
         .ask(move |store| {
             let owners = store.endpoint_owner(url.site.as_str(), url.host.as_str(), url.port)?;
-            Ok((store.user(&name)?, owners))
+            // Names are unique across kinds.
+            let user = store.caller(&CallerName::user(&name))?;
+            let found = match user {
+                Some(user) => Some(user),
+                None => store.caller(&CallerName::workload(&name))?,
+            };
+            Ok((found, owners))
         })
         .await?;
     let user = user.ok_or_else(|| {
-        let help = "see `fairlead users list`";
-        ApiError::not_found(format!("there is no user `{}`", asked.caller), help)
+        let help = "see `fairlead users list` and `fairlead workloads list`";
+        ApiError::not_found(format!("there is no user or workload `{}`", asked.caller), help)
     })?;
     let mut answer = question.unanswered(&office);
     if user.disabled {
         answer.reason = Some("disabled".into());
-        answer
-            .notes
-            .push("the user is disabled: no key or certificate lets them in, and no rule is asked".into());
+        answer.notes.push(format!(
+            "the {} is disabled: no key or certificate lets them in, and no rule is asked",
+            kind(&user).as_str()
+        ));
         return Ok(Json(answer));
     }
     let protocol = question.endpoint.protocol.as_str();
@@ -137,13 +144,13 @@ impl Question {
 
     fn request(
         &self,
-        user: &UserRow,
+        user: &CallerRow,
         target: &Target,
         answer: &mut AccessExplained,
     ) -> Result<policy::Request, ApiError> {
         let caller = policy::Caller {
-            name: user.name.clone(),
-            kind: CallerKind::User,
+            name: user.id.name.clone(),
+            kind: kind(user),
             groups: user.groups.iter().cloned().collect(),
             labels: user.labels.clone(),
             site: user.site.clone(),
@@ -243,10 +250,14 @@ impl From<Seen> for FactSeen {
 pub(super) async fn inventory(State(office): State<Arc<Office>>) -> Result<Json<Inventory>, ApiError> {
     let now = office.now();
     let (users, endpoints) = office
-        .ask(|store| {
+        .ask(|db| {
             Ok((
-                store.users(&SiteScope::Every)?,
-                store.owned_endpoints(MAX_INVENTORY.saturating_add(1))?,
+                [
+                    db.callers(store::CallerKind::User, &SiteScope::Every)?,
+                    db.callers(store::CallerKind::Workload, &SiteScope::Every)?,
+                ]
+                .concat(),
+                db.owned_endpoints(MAX_INVENTORY.saturating_add(1))?,
             ))
         })
         .await?;
@@ -266,10 +277,17 @@ pub(super) async fn inventory(State(office): State<Arc<Office>>) -> Result<Json<
     }))
 }
 
-fn caller(user: UserRow) -> InventoryCaller {
+fn kind(row: &CallerRow) -> CallerKind {
+    match row.id.kind {
+        store::CallerKind::User => CallerKind::User,
+        store::CallerKind::Workload => CallerKind::Workload,
+    }
+}
+
+fn caller(user: CallerRow) -> InventoryCaller {
     InventoryCaller {
-        name: user.name,
-        kind: CallerKind::User.as_str().to_owned(),
+        kind: kind(&user).as_str().to_owned(),
+        name: user.id.name,
         groups: user.groups.into_iter().collect(),
         labels: user.labels,
         site: user.site,

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use fairlead_policy::{AccessPolicy, Request, Source};
 use fairlead_runtime::audit::Record;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
 
 use super::api::{AgentWord, PolicyTried};
-use crate::store::AgentId;
+use crate::store::{AgentId, CallerName};
 
 /// A future that [`Live`] gives; boxed because the trait is used as an object.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -28,8 +29,8 @@ pub trait Live: Send + Sync + 'static {
     /// The live sessions.
     fn sessions(&self) -> Vec<LiveSession>;
 
-    /// Ends one session; whether there was one. Its caller is told `killed`.
-    fn kill(&self, session: SessionId) -> bool;
+    /// Ends one session; whether there was one. Its caller is told `reason`.
+    fn end(&self, session: SessionId, reason: Reason) -> bool;
 
     /// Reads the access policy anew and puts it in force, or keeps the one that is.
     fn reload(&self) -> Answer<'_, Result<PolicyInForce, PolicyRefused>>;
@@ -130,6 +131,10 @@ pub struct LiveSession {
     pub rule: String,
     /// Where the caller comes from.
     pub client_ip: String,
+    /// What the caller proved: `key SHA256:…` or `certificate SHA256:…`.
+    pub proved: String,
+    /// The acts that were given; empty for a tunnel.
+    pub acts: Vec<String>,
     /// Since when.
     pub started: SystemTime,
     /// Bytes towards the upstream so far.
@@ -170,8 +175,8 @@ pub enum Change {
     Agent(AgentId),
     /// An agent was deleted: its link and its sessions end.
     AgentGone(AgentId),
-    /// A user's groups, labels or keys, or that the user is disabled.
-    User(String),
+    /// A caller's groups, labels, keys or certificates' issuer, or that the caller is disabled or gone.
+    Caller(CallerName),
 }
 
 /// The audit line could not be written; the cause is in the gateway's log.

@@ -11,6 +11,7 @@ pub mod api;
 
 mod agents;
 mod authority;
+mod callers;
 mod desk;
 mod error;
 mod explain;
@@ -18,13 +19,16 @@ mod extract;
 mod fleet;
 mod health;
 mod hosts;
+mod keys;
 mod live;
 mod policy;
+mod revocations;
 mod router;
 mod serve;
 mod sessions;
 mod tokens;
 mod users;
+mod workloads;
 
 #[cfg(test)]
 mod tests;

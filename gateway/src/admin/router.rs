@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use fairlead_runtime::tasks::TaskGroup;
 
 use super::desk::{Desk, Office};
 use super::error::ApiError;
-use super::{agents, authority, explain, fleet, health, hosts, policy, sessions, tokens, users};
+use super::{
+    agents, authority, callers, explain, fleet, health, hosts, keys, policy, revocations, sessions, tokens, users,
+    workloads,
+};
+use crate::store::CallerKind;
 
 /// From the request's head to the answer's.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -24,8 +28,11 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
     let admin = Router::new()
         .route("/v1/tokens", post(tokens::create))
         .route("/v1/users", get(users::list).post(users::add))
-        .route("/v1/users/{name}", axum::routing::patch(users::change))
-        .route("/v1/users/{name}/keys", get(users::list_keys).post(users::add_keys))
+        .nest("/v1/users/{name}", of_caller(CallerKind::User))
+        .route("/v1/users/{name}/keys", post(keys::add))
+        .route("/v1/workloads", get(workloads::list).post(workloads::add))
+        .nest("/v1/workloads/{name}", of_caller(CallerKind::Workload))
+        .route("/v1/revocations", post(revocations::revoke))
         .route("/v1/agents", get(agents::list).post(fleet::import))
         .route("/v1/agents/approve", post(fleet::approve))
         .route(
@@ -35,7 +42,7 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .route("/v1/hosts", get(hosts::list).post(hosts::bind))
         .route("/v1/hosts/{site}/{host}/{agent}", delete(hosts::unbind))
         .route("/v1/sessions", get(sessions::list))
-        .route("/v1/sessions/{id}", delete(sessions::kill))
+        .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::kill))
         .route("/v1/policy", get(policy::files))
         .route("/v1/policy/reload", post(policy::reload))
         .route("/v1/policy/try", post(policy::attempt))
@@ -45,6 +52,15 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .merge(watching())
         .with_state(office);
     (finished(admin), finished(public))
+}
+
+/// What is done to one user or workload. A fingerprint may hold slashes, so it is the rest of the path.
+fn of_caller(kind: CallerKind) -> Router<Arc<Office>> {
+    Router::new()
+        .route("/", get(callers::show).patch(callers::change).delete(callers::delete))
+        .route("/keys", get(keys::list))
+        .route("/keys/{*fingerprint}", delete(keys::remove).post(keys::renew))
+        .layer(Extension(kind))
 }
 
 fn watching() -> Router<Arc<Office>> {

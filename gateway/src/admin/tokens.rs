@@ -11,10 +11,10 @@ use fairlead_identity::ssh;
 use secrecy::ExposeSecret;
 
 use super::api::{CreateToken, DEFAULT_SITE, DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, TokenCreated};
-use super::desk::{Office, about_agent, about_user, label};
+use super::desk::{Office, about_agent, about_caller, label};
 use super::error::ApiError;
 use super::extract::{Actor, Body};
-use crate::store::{AgentId, NamePattern, NewToken, Terms, TokenGrant, TokenKind};
+use crate::store::{AgentId, CallerKind, CallerName, NamePattern, NewToken, Terms, TokenGrant, TokenKind};
 
 /// The shortest life of a join string, in seconds.
 const MIN_TTL_SECONDS: u64 = 10;
@@ -48,7 +48,10 @@ pub(super) async fn create(
 
     let mut record = match (&grant.kind, &grant.site) {
         (TokenKind::Agent, Some(site)) => about_agent("token.create", &AgentId::new(site, &grant.name)),
-        _ => about_user("token.create", &grant.name),
+        (kind, _) => about_caller(
+            "token.create",
+            &CallerName::new(kind.caller().unwrap_or(CallerKind::User), &grant.name),
+        ),
     };
     record.fact("expires", expires);
     match terms {
@@ -110,7 +113,7 @@ fn terms(request: &CreateToken) -> Result<Terms, ApiError> {
         };
     }
     if fleet_only {
-        let reason = "uses and approval are for fleets (agents, not agent or user)";
+        let reason = "uses and approval are for fleets (agents, not agent, user or workload)";
         return Err(ApiError::invalid(
             reason,
             "leave them out: every other join string is for one use",
@@ -135,20 +138,21 @@ fn grant(request: CreateToken) -> Result<TokenGrant, ApiError> {
         (TokenKind::Agent, request.agent),
         (TokenKind::Agent, request.agents),
         (TokenKind::User, request.user),
+        (TokenKind::Workload, request.workload),
     ];
     let mut named = named.into_iter().filter_map(|(kind, name)| Some((kind, name?)));
     let (Some((kind, name)), None) = (named.next(), named.next()) else {
-        let reason = "a join string is for one agent, a fleet of agents or one user";
+        let reason = "a join string is for one agent, a fleet of agents, one user or one workload";
         return Err(ApiError::invalid(reason, "name exactly one of them"));
     };
     let site = match kind {
         TokenKind::Agent => Some(request.site.unwrap_or_else(|| DEFAULT_SITE.to_owned())),
-        TokenKind::User => request.site,
+        TokenKind::User | TokenKind::Workload => request.site,
     };
     match kind {
         TokenKind::Agent if is_fleet => drop(NamePattern::new(&name)?),
         TokenKind::Agent => label("agent name", &name)?,
-        TokenKind::User => caller_name(&name)?,
+        TokenKind::User | TokenKind::Workload => caller_name(&name)?,
     }
     site.iter().try_for_each(|site| label("site", site))?;
     Ok(TokenGrant {
@@ -165,9 +169,9 @@ fn grant(request: CreateToken) -> Result<TokenGrant, ApiError> {
 pub(super) fn caller_name(name: &str) -> Result<(), ApiError> {
     let label = name
         .parse()
-        .map_err(|error| ApiError::invalid(format!("user name: {error}"), ""))?;
+        .map_err(|error| ApiError::invalid(format!("name: {error}"), ""))?;
     if ssh::is_reserved_user_name(&label) {
-        let reason = format!("a user cannot be called {name}: in SSH certificates g-… stands for a group");
+        let reason = format!("nobody can be called {name}: in SSH certificates g-… stands for a group");
         return Err(ApiError::invalid(reason, "choose another name"));
     }
     Ok(())
@@ -177,5 +181,6 @@ fn join_kind(kind: TokenKind) -> JoinKind {
     match kind {
         TokenKind::Agent => JoinKind::Agent,
         TokenKind::User => JoinKind::User,
+        TokenKind::Workload => JoinKind::Workload,
     }
 }

@@ -134,7 +134,8 @@ pub trait Callers: Send + Sync + 'static {
     /// Whether this SSH key is registered for a caller of that name, or is a login key of theirs, which only certificates
     /// make good.
     fn knows_key<'a>(&'a self, name: &'a Label, fingerprint: &'a str) -> Answer<'a, bool>;
-    /// Whom a certificate means and what it proves; a stable reason where it means nobody who may call. Whether they are
+    /// Whom a certificate means and what it proves, one of our own authority or of a workload's own issuer; a stable reason
+    /// where it means nobody who may call. Whether they are
     /// let in is [`Callers::present`]'s to say.
     fn identify<'a>(&'a self, presented: &'a Presented) -> Answer<'a, Result<(CallerId, Credential), &'static str>>;
     /// The caller as the store knows them, if what they proved lets them in: they are not shut out, and the key behind it

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_identity::principal::Kind;
-use fairlead_identity::verify::VerifyError;
+use fairlead_identity::vendor::{self, VendorIssuer};
+use rustls::pki_types::CertificateDer;
 
 use super::Registry;
 use crate::access::{Caller, CallerId, CallerKind, Credential, Given, Present, Target};
 use crate::endpoint::{Answer, Callers, Directory, Keyed, Presented};
 use crate::session::Facts;
 use crate::store::{
-    Candidate, EndpointPlace, KeyKind, KeyLines, Mode, OwnedEndpoint, SiteScope, Store, StoreError, UserKeyRow,
+    self, CallerKeyRow, CallerName, CallerRow, Candidate, EndpointPlace, KeyKind, KeyLines, Mode, OwnedEndpoint,
+    SiteScope, Store, StoreError,
 };
 
 impl Callers for Registry {
@@ -21,11 +24,17 @@ impl Callers for Registry {
         Box::pin(async move {
             let (name, fingerprint, now) = (name.to_string(), fingerprint.to_owned(), self.unix_now());
             let known = self.store.run(move |store| {
-                let enabled = store.user(&name)?.is_some_and(|user| !user.disabled);
-                let keys = if enabled { store.user_keys(&name)? } else { Vec::new() };
-                Ok(keys
-                    .iter()
-                    .any(|key| key.fingerprint == fingerprint && is_live(key, now)))
+                for id in [CallerName::user(&name), CallerName::workload(&name)] {
+                    let enabled = store.caller(&id)?.is_some_and(|caller| !caller.disabled);
+                    let keys = if enabled { store.caller_keys(&id)? } else { Vec::new() };
+                    if keys
+                        .iter()
+                        .any(|key| key.fingerprint == fingerprint && is_live(key, now))
+                    {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             });
             let known: Result<bool, StoreError> = known.await;
             known.unwrap_or_else(|error| {
@@ -37,7 +46,11 @@ impl Callers for Registry {
 
     fn identify<'a>(&'a self, presented: &'a Presented) -> Answer<'a, Result<(CallerId, Credential), &'static str>> {
         Box::pin(async move {
-            let who = presented.who.as_ref().map_err(VerifyError::reason)?;
+            let who = match &presented.who {
+                Ok(who) => who,
+                // Not ours: perhaps of a workload's own issuer. Where it is nobody's, our own reason is the one that counts.
+                Err(ours) => return self.vendored(&presented.chain).await.ok_or(ours.reason()),
+            };
             let kind = match who.principal().kind() {
                 Kind::User => CallerKind::User,
                 Kind::Workload => CallerKind::Workload,
@@ -59,6 +72,48 @@ impl Callers for Registry {
             })
         })
     }
+}
+
+impl Registry {
+    async fn vendored(&self, chain: &[CertificateDer<'static>]) -> Option<(CallerId, Credential)> {
+        let (chain, domain, now) = (chain.to_vec(), self.trust_domain.clone(), self.clock.now());
+        let found: Result<_, StoreError> = self.store.run(move |store| vendors(store, &chain, &domain, now)).await;
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "a workload could not be looked up");
+            None
+        })
+    }
+}
+
+/// Which workload a chain of its vendor's own issuer stands for. The URI it claims only finds the registrations to try;
+/// the certificate is verified against the authority of each.
+fn vendors(
+    store: &mut dyn Store,
+    chain: &[CertificateDer<'_>],
+    trust_domain: &str,
+    now: SystemTime,
+) -> Result<Option<(CallerId, Credential)>, StoreError> {
+    let Some(uri) = vendor::claimed_uri(chain) else {
+        return Ok(None);
+    };
+    for row in store.workloads_with_uri(&uri)? {
+        let Some(issuer) = &row.issuer else { continue };
+        let Ok(trusted) = VendorIssuer::new(&issuer.ca_pem, &issuer.san_uri, trust_domain) else {
+            continue;
+        };
+        match trusted.verify(chain, now) {
+            Ok(_) => {
+                let Some(who) = named(&row.id) else { continue };
+                let by = Credential::Vendor { issuer: issuer.digest };
+                return Ok(Some((who, by)));
+            }
+            Err(error) => tracing::debug!(
+                reason = error.reason(),
+                "a certificate of a workload's own issuer refused"
+            ),
+        }
+    }
+    Ok(None)
 }
 
 /// Looks each caller and each endpoint of the batch up once, in one turn of the store.
@@ -105,40 +160,63 @@ fn same_target(store: &mut dyn Store, was: &Target) -> Result<Option<Target>, St
 
 /// The caller, if what they proved still lets them in.
 fn caller(store: &mut dyn Store, who: &CallerId, by: &Credential, now: i64) -> Result<Option<Caller>, StoreError> {
-    let name = who.name.as_str();
-    let user = match who.kind {
-        CallerKind::User => store.user(name)?.filter(|user| !user.disabled),
-        CallerKind::Workload | CallerKind::Unidentified => None,
+    let Some(id) = stored(who) else { return Ok(None) };
+    let Some(row) = store.caller(&id)?.filter(|row| !row.disabled) else {
+        return Ok(None);
     };
-    let Some(user) = user else { return Ok(None) };
-    let keys: Vec<UserKeyRow> = store
-        .user_keys(name)?
-        .into_iter()
-        .filter(|key| is_live(key, now))
-        .collect();
-    let good = match by {
-        Credential::Key { fingerprint } => keys
-            .iter()
-            .any(|key| key.kind == KeyKind::Registered && key.fingerprint == *fingerprint),
-        Credential::Certificate { fingerprint } => keys.iter().any(|key| key.fingerprint == *fingerprint),
-    };
+    let keys = store.caller_keys(&id)?.into_iter().filter(|key| is_live(key, now));
+    let keys: Vec<CallerKeyRow> = keys.collect();
+    if !is_good(by, &row, &keys) {
+        return Ok(None);
+    }
     // A site that is no label would lift the border, so such a row is nobody.
-    let Ok(site) = user.site.map(|site| site.parse::<Label>()).transpose() else {
+    let Ok(site) = row.site.map(|site| site.parse::<Label>()).transpose() else {
         return Ok(None);
     };
     let registered = keys.into_iter().filter(|key| key.kind == KeyKind::Registered);
-    Ok(good.then(|| Caller {
+    Ok(Some(Caller {
         name: who.name.clone(),
         kind: who.kind,
-        groups: user.groups.into_iter().collect(),
-        labels: user.labels,
+        groups: row.groups.into_iter().collect(),
+        labels: row.labels,
         site,
         by: by.clone(),
         ssh_keys: registered.map(|key| key.public_key).collect(),
     }))
 }
 
-fn is_live(key: &UserKeyRow, now: i64) -> bool {
+/// Whether what was proved is still the caller's. `keys` are those that have not expired.
+fn is_good(by: &Credential, row: &CallerRow, keys: &[CallerKeyRow]) -> bool {
+    match by {
+        Credential::Key { fingerprint } => keys
+            .iter()
+            .any(|key| key.kind == KeyKind::Registered && key.fingerprint == *fingerprint),
+        Credential::Certificate { fingerprint } => keys.iter().any(|key| key.fingerprint == *fingerprint),
+        Credential::Vendor { issuer } => row.issuer.as_ref().is_some_and(|own| own.digest == *issuer),
+    }
+}
+
+/// The caller's name as the store has it.
+pub(crate) fn stored(who: &CallerId) -> Option<CallerName> {
+    let kind = match who.kind {
+        CallerKind::User => store::CallerKind::User,
+        CallerKind::Workload => store::CallerKind::Workload,
+        CallerKind::Unidentified => return None,
+    };
+    Some(CallerName::new(kind, who.name.as_str()))
+}
+
+/// The other way about; `None` for a row that is damaged.
+pub(crate) fn named(id: &CallerName) -> Option<CallerId> {
+    let kind = match id.kind {
+        store::CallerKind::User => CallerKind::User,
+        store::CallerKind::Workload => CallerKind::Workload,
+    };
+    let name = id.name.parse().ok()?;
+    Some(CallerId { kind, name })
+}
+
+fn is_live(key: &CallerKeyRow, now: i64) -> bool {
     key.expires.is_none_or(|expires| expires > now)
 }
 
@@ -272,3 +350,6 @@ fn target(owner: Candidate, host: &Label, site: &Label, port: u16) -> Option<Tar
         builtin: owner.mode == Mode::Builtin,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Redeeming join strings: the store spends them atomically, the authority issues, the server sets every name.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use fairlead_identity::authority::{self, RequestedKey};
 use fairlead_identity::join::JoinSecret;
@@ -12,16 +13,20 @@ use fairlead_runtime::audit::Record;
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest, Enrolled, PROOF_CONTEXT};
 use fairlead_wire::refusal::{Reason, Refused};
 
+use super::callers::named;
 use super::links::{internal, serial};
 use super::{Registry, hex, unix};
 use crate::link::AgentKey;
+use crate::session::Changed;
 use crate::store::{
-    AgentId, CertificateRecord, Claim, Holder, KeyKind, Names, NewUserKey, Proposal, RedeemError, Redeemed, StoreError,
-    TokenKind,
+    AgentId, CallerKind, CallerName, CertificateRecord, Claim, Holder, KeyKind, Names, NewCallerKey, Proposal,
+    RedeemError, Redeemed, Store, StoreError, TokenKind,
 };
 
 /// How long a machine's login key is good.
-const LOGIN_KEY_LIFE_SECONDS: i64 = 90 * 24 * 3600;
+pub(crate) const LOGIN_KEY_LIFE_SECONDS: i64 = 90 * 24 * 3600;
+/// How long a workload's key is good after its last certificate was issued: as long as an agent may be away by default.
+const WORKLOAD_KEY_LIFE_SECONDS: i64 = 120 * 24 * 3600;
 
 /// A refusal with its words for the person who enrols.
 type Refusal = (Reason, String);
@@ -65,7 +70,7 @@ impl Registry {
         if key.spki_sha256 != spki || subject.kind != TokenKind::Agent || !same_agent {
             return Err((Reason::Denied, "the request is for another key than the link's".into()));
         }
-        let enrolled = self.certify(&subject, csr_der, &key, None, false).await?;
+        let enrolled = self.certify(&subject, csr_der, &key, None, None).await?;
         Ok(enrolled.certificate_chain)
     }
 
@@ -73,7 +78,10 @@ impl Registry {
         let key = authority::csr_key(&request.csr_der).map_err(|error| (Reason::Malformed, error.to_string()))?;
         if request.proof.is_empty() {
             let subject = self.redeemed(request, &key, client).await?;
-            return self.certify(&subject, &request.csr_der, &key, Some(client), true).await;
+            let machine = request.reported.get("hostname").map_or("", String::as_str);
+            return self
+                .certify(&subject, &request.csr_der, &key, Some(client), Some(machine))
+                .await;
         }
         if !key.signed(&[PROOF_CONTEXT, exporter].concat(), &request.proof) {
             return Err((
@@ -82,8 +90,7 @@ impl Registry {
             ));
         }
         let subject = self.known_key(&key).await?;
-        self.certify(&subject, &request.csr_der, &key, Some(client), false)
-            .await
+        self.certify(&subject, &request.csr_der, &key, Some(client), None).await
     }
 
     /// Spends the join string.
@@ -124,6 +131,11 @@ impl Registry {
             groups,
             ..
         } = redeemed;
+        // A join string may give a caller who is there groups and labels.
+        let changed = kind.caller().and_then(|kind| named(&CallerName::new(kind, &name)));
+        if let Some(id) = changed {
+            self.table.note(Changed::Caller(id));
+        }
         Ok(Subject {
             kind,
             name,
@@ -182,11 +194,11 @@ impl Registry {
                     groups: Names::new(),
                 })
             }
-            (None, Some(user)) => Ok(Subject {
-                kind: TokenKind::User,
-                name: user.name,
-                site: user.site,
-                groups: user.groups,
+            (None, Some(caller)) => Ok(Subject {
+                kind: caller.id.kind.into(),
+                name: caller.id.name,
+                site: caller.site,
+                groups: caller.groups,
             }),
             (None, None) => Err((
                 Reason::Revoked,
@@ -202,15 +214,14 @@ impl Registry {
         csr_der: &[u8],
         key: &RequestedKey,
         client: Option<IpAddr>,
-        is_first: bool,
+        machine: Option<&str>,
     ) -> Result<Enrolled, Refusal> {
+        // The first time it says what machine it is for; a renewal is about a key that is known.
+        let (is_first, machine) = (machine.is_some(), machine.unwrap_or_default());
         let failed = |error: &dyn std::fmt::Display| (internal(error), String::new());
         let now = self.unix_now();
         let who = self.principal(subject).map_err(|error| failed(&error))?;
-        let life = match subject.kind {
-            TokenKind::Agent => self.lives.agent,
-            TokenKind::User => self.lives.user,
-        };
+        let life = self.life(subject.kind);
         let serial_number = keys::random_serial().map_err(|error| failed(&error))?;
         let in_force = self.authorities.x509();
         let issued = in_force
@@ -219,7 +230,9 @@ impl Registry {
             .map_err(|error| (Reason::Malformed, error.to_string()))?;
         let ssh_certificate = match subject.kind {
             TokenKind::Agent => String::new(),
-            TokenKind::User => self.user_certificate(&key.ssh_line, &who, &subject.groups)?,
+            TokenKind::User | TokenKind::Workload => {
+                self.user_certificate(&key.ssh_line, &who, &subject.groups, life)?
+            }
         };
         let record = CertificateRecord {
             serial: issued.serial_hex.clone(),
@@ -228,22 +241,15 @@ impl Registry {
             issuer: in_force.number,
         };
         let roots = in_force.root_ders();
-        let holder = match &subject.site {
-            Some(site) if subject.kind == TokenKind::Agent => {
-                Holder::Agent(AgentId::new(site.as_str(), subject.name.as_str()))
-            }
-            _ => Holder::User(subject.name.clone()),
-        };
-        let login_key = (is_first && subject.kind == TokenKind::User)
-            .then(|| login_key(&key.ssh_line, now))
-            .transpose()
-            .map_err(|error| (Reason::Malformed, error))?;
+        let holder = subject.holder().ok_or_else(|| failed(&"an agent without a site"))?;
+        let login = subject.kind.caller().map(|kind| login_key(kind, key, machine, now));
+        let login = login.transpose().map_err(|error| (Reason::Malformed, error))?;
         // Over a link the roots are told apart, and the agent says when it has kept them.
         let told: Option<Names> = client.map(|_| in_force.roots.sha256s().iter().map(|root| hex(root)).collect());
         self.record_issue(subject, &who, client, is_first)?;
         let kept = self.store.run(move |store| {
-            if let (Some(key), Holder::User(name)) = (login_key, &holder) {
-                store.add_user_key(name, &key)?;
+            if let (Some(login), Holder::Caller(id)) = (login, &holder) {
+                keep_login_key(store, id, &login, is_first)?;
             }
             if let (Some(roots), Holder::Agent(id)) = (told, &holder) {
                 store.note_roots(id, &roots)?;
@@ -280,6 +286,10 @@ impl Registry {
         match subject.kind {
             TokenKind::Agent => record.agent = Some(subject.name.clone()),
             TokenKind::User => record.caller = Some(subject.name.clone()),
+            TokenKind::Workload => {
+                record.caller = Some(subject.name.clone());
+                record.fact("caller_kind", "workload");
+            }
         }
         record.decision = Some("allow".into());
         record.fact("principal", who.to_string());
@@ -293,30 +303,89 @@ impl Registry {
         let kind = match subject.kind {
             TokenKind::Agent => Kind::Agent,
             TokenKind::User => Kind::User,
+            TokenKind::Workload => Kind::Workload,
         };
         let site = subject.site.as_deref().map(str::parse::<Label>).transpose()?;
         Ok(Principal::new(&self.trust_domain, site, kind, subject.name.parse()?)?)
     }
 
-    fn user_certificate(&self, key_line: &str, who: &Principal, groups: &Names) -> Result<String, Refusal> {
+    fn life(&self, kind: TokenKind) -> Duration {
+        match kind {
+            TokenKind::Agent => self.lives.agent,
+            TokenKind::User => self.lives.user,
+            TokenKind::Workload => self.lives.workload,
+        }
+    }
+
+    fn user_certificate(
+        &self,
+        key_line: &str,
+        who: &Principal,
+        groups: &Names,
+        life: Duration,
+    ) -> Result<String, Refusal> {
         let groups: Vec<String> = groups.iter().cloned().collect();
         let serial = serial().map_err(|error| (internal(&error), String::new()))?;
         self.authorities
             .ssh
-            .issue_user_certificate(key_line, who, &groups, self.lives.user, self.clock.now(), serial)
+            .issue_user_certificate(key_line, who, &groups, life, self.clock.now(), serial)
             .map_err(|error| (Reason::Malformed, error.to_string()))
     }
 }
 
-fn login_key(line: &str, now: i64) -> Result<NewUserKey, String> {
-    let key = ssh::parse_public_line(line).map_err(|error| error.to_string())?;
-    Ok(NewUserKey {
-        fingerprint: ssh::fingerprint(&key),
+impl Subject {
+    /// Whose certificate it will be; `None` for an agent without a site.
+    fn holder(&self) -> Option<Holder> {
+        match (self.kind.caller(), &self.site) {
+            (Some(kind), _) => Some(Holder::Caller(CallerName::new(kind, &self.name))),
+            (None, Some(site)) => Some(Holder::Agent(AgentId::new(site, &self.name))),
+            (None, None) => None,
+        }
+    }
+}
+
+fn login_key(kind: CallerKind, key: &RequestedKey, machine: &str, now: i64) -> Result<NewCallerKey, String> {
+    let public = ssh::parse_public_line(&key.ssh_line).map_err(|error| error.to_string())?;
+    let life = match kind {
+        CallerKind::User => LOGIN_KEY_LIFE_SECONDS,
+        CallerKind::Workload => WORKLOAD_KEY_LIFE_SECONDS,
+    };
+    Ok(NewCallerKey {
+        fingerprint: ssh::fingerprint(&public),
         kind: KeyKind::Login,
-        public_key: line.to_owned(),
+        public_key: key.ssh_line.clone(),
+        label: machine.chars().filter(|c| c.is_ascii_graphic()).take(64).collect(),
+        spki: Some(key.spki_sha256),
         added: now,
-        expires: now.checked_add(LOGIN_KEY_LIFE_SECONDS),
+        expires: now.checked_add(life),
     })
+}
+
+/// The first certificate registers the key it is for. A renewal keeps a workload's key alive, since nobody is there to
+/// spend another join string; a person's ends when it ends. Asked in the turn in which the certificate is kept: whoever
+/// was shut out meanwhile gets none.
+fn keep_login_key(
+    store: &mut dyn Store,
+    id: &CallerName,
+    key: &NewCallerKey,
+    is_first: bool,
+) -> Result<(), StoreError> {
+    let gone = || StoreError::NotFound { what: id.to_string() };
+    if store.caller(id)?.is_none_or(|caller| caller.disabled) {
+        return Err(gone());
+    }
+    if is_first {
+        return store.add_caller_key(id, key);
+    }
+    let held = store
+        .caller_keys(id)?
+        .into_iter()
+        .any(|held| held.fingerprint == key.fingerprint);
+    match (id.kind, key.expires) {
+        _ if !held => Err(gone()),
+        (CallerKind::Workload, Some(expires)) => store.extend_login_key(id, &key.fingerprint, expires).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn pending(id: &AgentId) -> Refusal {

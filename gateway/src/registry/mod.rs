@@ -8,6 +8,9 @@ mod conversing;
 mod enrolment;
 mod links;
 
+pub(crate) use callers::named;
+pub(crate) use enrolment::LOGIN_KEY_LIFE_SECONDS;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +20,7 @@ use fairlead_runtime::clock::Clock;
 use crate::access::Trail;
 use crate::authority::Authorities;
 use crate::config::Lives;
+use crate::session::Table;
 use crate::store::{AgentId, StoreHandle};
 
 pub(crate) use conversing::Conversing;
@@ -24,6 +28,8 @@ pub(crate) use conversing::Conversing;
 /// The answers.
 pub(crate) struct Registry {
     pub(crate) store: StoreHandle,
+    /// Told when a join string has changed a caller.
+    pub(crate) table: Arc<Table>,
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) trail: Trail,
     pub(crate) clock: Arc<dyn Clock>,

@@ -67,6 +67,10 @@ pub struct SessionRow {
     pub rule: String,
     /// Where the caller comes from.
     pub client_ip: String,
+    /// What the caller proved, in words.
+    pub proved: String,
+    /// The acts that were given; empty for a tunnel.
+    pub acts: Vec<String>,
     /// Since when.
     pub started: SystemTime,
     /// Bytes towards the upstream so far.
@@ -149,6 +153,8 @@ impl Table {
                 site: row.given.target.site.to_string(),
                 rule: row.given.rule.name.clone(),
                 client_ip: row.given.client.ip().to_string(),
+                proved: row.given.caller.by.to_string(),
+                acts: row.given.acts.iter().cloned().collect(),
                 started: row.given.started,
                 bytes_in: row.counters.to_upstream(),
                 bytes_out: row.counters.to_caller(),

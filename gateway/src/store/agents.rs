@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, params};
 
+use super::callers::optional;
 use super::columns::{agent_id, json, json_column, labels as check_labels, token_kind};
-use super::users::optional;
 use super::{
-    AgentId, AgentRow, CertificateRecord, Holder, Labels, MAX_AGENTS, Names, SiteScope, StoreError, TokenKind, users,
+    AgentId, AgentRow, CertificateRecord, Holder, Labels, MAX_AGENTS, Names, SiteScope, StoreError, TokenKind, callers,
 };
 
 /// Records of certificates are kept for so long after their end, for those who read an old audit log.
@@ -76,11 +76,11 @@ pub(super) fn enrol(
     Ok(())
 }
 
-/// Puts `spki` in the place of the agent's key, whose certificates are worth nothing from then on; `false` when it is
-/// the agent's key already.
+/// Puts `spki` in the place of the agent's key, whose certificates are worth nothing from then on, and lets an agent in
+/// again that was revoked; `false` when it is the agent's key already.
 pub(super) fn replace_key(db: &Connection, id: &AgentId, spki: &[u8; 32], now: i64) -> Result<bool, StoreError> {
     let replaced = db.execute(
-        "UPDATE agents SET spki = ?3, serial = NULL, not_after = NULL, enrolled_at = ?4
+        "UPDATE agents SET spki = ?3, serial = NULL, not_after = NULL, enrolled_at = ?4, disabled = 0
          WHERE site = ?1 AND name = ?2 AND spki <> ?3",
         params![id.site, id.name, spki, now],
     )?;
@@ -104,9 +104,9 @@ pub(super) fn record_certificate(
             set_certificate(db, id, record)?;
             (TokenKind::Agent, id.site.clone(), &id.name)
         }
-        Holder::User(name) => {
-            let user = users::get(db, name)?.ok_or_else(|| users::unknown(name))?;
-            (TokenKind::User, user.site.unwrap_or_default(), name)
+        Holder::Caller(id) => {
+            let caller = callers::get(db, id)?.ok_or_else(|| callers::unknown(id))?;
+            (id.kind.into(), caller.site.unwrap_or_default(), &id.name)
         }
     };
     db.execute(
@@ -165,12 +165,24 @@ pub(super) fn set_disabled(db: &Connection, id: &AgentId, disabled: bool) -> Res
     one(db.execute(statement, params![id.site, id.name, disabled])?, id)
 }
 
-/// The join strings go too: one that is still good, or spent by the key that is now gone, would bring the agent back.
-pub(super) fn delete(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
+/// As a deletion, but the name stays taken.
+pub(super) fn shut_out(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
+    set_disabled(db, id, true)?;
+    withdraw(db, id)
+}
+
+/// Join strings for the agent end to be good, the spent ones included.
+fn withdraw(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
     db.execute(
         "DELETE FROM tokens WHERE kind = 'agent' AND site = ?1 AND name = ?2",
         [&id.site, &id.name],
     )?;
+    Ok(())
+}
+
+/// The join strings go too: one that is still good, or spent by the key that is now gone, would bring the agent back.
+pub(super) fn delete(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
+    withdraw(db, id)?;
     one(
         db.execute("DELETE FROM agents WHERE site = ?1 AND name = ?2", [&id.site, &id.name])?,
         id,

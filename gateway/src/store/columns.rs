@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::row::{Labels, Names};
-use super::{AgentId, KeyKind, Mode, StoreError, Terms, TokenKind};
+use super::{AgentId, CallerKind, KeyKind, Mode, StoreError, Terms, TokenKind};
 
 const MAX_ENTRIES: usize = 64;
 const MAX_NAMES: usize = 256;
@@ -82,7 +82,7 @@ pub(super) fn names(set: &Names, what: &'static str) -> Result<(), StoreError> {
 pub(super) fn groups(set: &Names) -> Result<(), StoreError> {
     if set.len() > MAX_GROUPS {
         return Err(StoreError::Limit {
-            what: "groups of one user",
+            what: "groups of one caller",
             limit: MAX_GROUPS as u32,
         });
     }
@@ -124,6 +124,24 @@ pub(super) fn token_kind(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Agent => "agent",
         TokenKind::User => "user",
+        TokenKind::Workload => "workload",
+    }
+}
+
+pub(super) fn token_kind_from(text: &str) -> Result<TokenKind, StoreError> {
+    match text {
+        "agent" => Ok(TokenKind::Agent),
+        "user" => Ok(TokenKind::User),
+        "workload" => Ok(TokenKind::Workload),
+        _ => Err(StoreError::Damaged { column: "tokens.kind" }),
+    }
+}
+
+pub(super) fn caller_kind_from(text: &str) -> Result<CallerKind, StoreError> {
+    match text {
+        "user" => Ok(CallerKind::User),
+        "workload" => Ok(CallerKind::Workload),
+        _ => Err(StoreError::Damaged { column: "callers.kind" }),
     }
 }
 
@@ -159,7 +177,7 @@ pub(super) fn key_kind_from(text: &str) -> Result<KeyKind, StoreError> {
         "registered" => Ok(KeyKind::Registered),
         "login" => Ok(KeyKind::Login),
         _ => Err(StoreError::Damaged {
-            column: "user_keys.kind",
+            column: "caller_keys.kind",
         }),
     }
 }

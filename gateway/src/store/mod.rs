@@ -1,4 +1,4 @@
-//! What the gateway must still know after a restart: agents, hosts, endpoints, tokens, users and their keys.
+//! What the gateway must still know after a restart: agents, hosts, endpoints, tokens, callers and their keys.
 //!
 //! The room exists so that the engine stays a detail: everything above it sees the [`Store`] trait, its row types and
 //! its errors. One implementation stands today, SQLite in one file ([`SqliteStore`]), run on its own thread by
@@ -11,6 +11,7 @@
 //! site is part of each primary and foreign key below it. Lists take a [`SiteScope`], never an optional filter.
 
 mod agents;
+mod callers;
 mod columns;
 mod endpoints;
 mod error;
@@ -23,7 +24,6 @@ mod row;
 mod schema;
 mod sqlite;
 mod tokens;
-mod users;
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +32,10 @@ pub use error::{RedeemError, StoreError};
 pub use handle::StoreHandle;
 pub use pattern::NamePattern;
 pub use row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointPlace, EndpointRow, Holder, HostKeyNews,
-    HostKeyRow, HostRow, KeyKind, KeyLines, Labels, Mode, Names, NewAgent, NewToken, NewUser, NewUserKey,
-    OwnedEndpoint, Proposal, Redeemed, ReportedHostKeys, SiteScope, Terms, TokenGrant, TokenKind, UserKeyRow, UserRow,
-    WaitingToken,
+    AgentId, AgentRow, CallerKeyRow, CallerKind, CallerName, CallerRow, Candidate, CertificateRecord, Claim,
+    EndpointPlace, EndpointRow, Holder, HostKeyNews, HostKeyRow, HostRow, Issuer, KeyKind, KeyLines, Labels, Mode,
+    Names, NewAgent, NewCaller, NewCallerKey, NewToken, OwnedEndpoint, Proposal, Redeemed, ReportedHostKeys, SiteScope,
+    Terms, TokenGrant, TokenKind, WaitingToken,
 };
 pub use sqlite::SqliteStore;
 use std::collections::BTreeMap;
@@ -44,10 +44,10 @@ use std::collections::BTreeMap;
 pub const MAX_WAITING_TOKENS: u32 = 10_000;
 /// Agents that may be known; one more is refused with [`StoreError::Limit`].
 pub const MAX_AGENTS: u32 = 100_000;
-/// Users that may be known; one more is refused with [`StoreError::Limit`].
-pub const MAX_USERS: u32 = 100_000;
-/// Keys one user may have; one more is refused with [`StoreError::Limit`].
-pub const MAX_KEYS_PER_USER: u32 = 64;
+/// Users and workloads that may be known; one more is refused with [`StoreError::Limit`].
+pub const MAX_CALLERS: u32 = 100_000;
+/// Keys one caller may have; one more is refused with [`StoreError::Limit`].
+pub const MAX_KEYS_PER_CALLER: u32 = 64;
 /// Agents one host may be bound to, and hosts that may be bound to one agent.
 pub const MAX_BINDINGS: u32 = 256;
 /// Agents in one import; one more is refused with [`StoreError::Limit`].
@@ -222,61 +222,97 @@ pub trait Store: Send {
     /// Those of the engine.
     fn endpoints_at(&self, site: &str, host: &str) -> Result<Vec<(u16, Candidate)>, StoreError>;
 
-    /// One user, or `None`.
+    /// One caller, or `None`.
     ///
     /// # Errors
     /// Those of the engine.
-    fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError>;
+    fn caller(&self, id: &CallerName) -> Result<Option<CallerRow>, StoreError>;
 
-    /// The users of a scope, by name. Users without a site belong to [`SiteScope::Every`] only.
+    /// The callers of a kind and scope, by name. Callers without a site belong to [`SiteScope::Every`] only.
     ///
     /// # Errors
     /// Those of the engine.
-    fn users(&self, scope: &SiteScope) -> Result<Vec<UserRow>, StoreError>;
+    fn callers(&self, kind: CallerKind, scope: &SiteScope) -> Result<Vec<CallerRow>, StoreError>;
 
-    /// Adds a user with its first keys.
+    /// Adds a caller with its first keys.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the name is taken, [`StoreError::Limit`], [`StoreError::Invalid`].
-    fn add_user(&mut self, user: &NewUser) -> Result<(), StoreError>;
+    /// [`StoreError::Conflict`] when the name is taken, by a caller of either kind, or the issuer and URI are another
+    /// workload's; [`StoreError::Limit`], [`StoreError::Invalid`].
+    fn add_caller(&mut self, caller: &NewCaller) -> Result<(), StoreError>;
 
-    /// Replaces a user's groups.
+    /// Replaces a caller's groups.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Invalid`].
-    fn set_user_groups(&mut self, name: &str, groups: &Names) -> Result<(), StoreError>;
+    fn set_caller_groups(&mut self, id: &CallerName, groups: &Names) -> Result<(), StoreError>;
 
-    /// Disables a user (no key matches any longer) or enables the user again.
+    /// Replaces a caller's labels.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`].
+    fn set_caller_labels(&mut self, id: &CallerName, labels: &Labels) -> Result<(), StoreError>;
+
+    /// Disables a caller (nothing they prove lets them in) or enables the caller again.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    fn set_user_disabled(&mut self, name: &str, disabled: bool) -> Result<(), StoreError>;
+    fn set_caller_disabled(&mut self, id: &CallerName, disabled: bool) -> Result<(), StoreError>;
 
-    /// Adds a key to a user, or renews the one with the same fingerprint.
+    /// Disables a caller, forgets the login keys and withdraws every join string made for them, so that nothing of before
+    /// is good when they are enabled again.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for an unknown user, [`StoreError::Limit`] beyond [`MAX_KEYS_PER_USER`].
-    fn add_user_key(&mut self, user: &str, key: &NewUserKey) -> Result<(), StoreError>;
+    /// [`StoreError::NotFound`].
+    fn revoke_caller(&mut self, id: &CallerName) -> Result<(), StoreError>;
 
-    /// Takes a key away; `false` when there was none.
+    /// Disables an agent and withdraws the join strings made for it. It stays known, and its name taken.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn revoke_agent(&mut self, id: &AgentId) -> Result<(), StoreError>;
+
+    /// Forgets a caller with the keys and every join string made for them; the name is free again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    fn delete_caller(&mut self, id: &CallerName) -> Result<(), StoreError>;
+
+    /// Adds a key to a caller, or renews the one with the same fingerprint.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown caller, [`StoreError::Limit`] beyond [`MAX_KEYS_PER_CALLER`].
+    fn add_caller_key(&mut self, id: &CallerName, key: &NewCallerKey) -> Result<(), StoreError>;
+
+    /// Takes a key away, and the join string that a login key came by; `false` when there was none.
     ///
     /// # Errors
     /// Those of the engine.
-    fn remove_user_key(&mut self, user: &str, fingerprint: &str) -> Result<bool, StoreError>;
+    fn remove_caller_key(&mut self, id: &CallerName, fingerprint: &str) -> Result<bool, StoreError>;
 
-    /// A user's keys, the expired ones included.
+    /// Sets when a login key ends to be good; `false` when there is none.
     ///
     /// # Errors
     /// Those of the engine.
-    fn user_keys(&self, user: &str) -> Result<Vec<UserKeyRow>, StoreError>;
+    fn extend_login_key(&mut self, id: &CallerName, fingerprint: &str, expires: i64) -> Result<bool, StoreError>;
 
-    /// The user, when an administrator registered a key with this fingerprint for them that has not expired, and they are
-    /// not disabled; `None` for everything else, without telling which. A machine's login key is not enough: it earns
-    /// certificates, and only those let in.
+    /// A caller's keys, the expired ones included.
     ///
     /// # Errors
     /// Those of the engine.
-    fn user_key_matches(&self, user: &str, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError>;
+    fn caller_keys(&self, id: &CallerName) -> Result<Vec<CallerKeyRow>, StoreError>;
+
+    /// At most `limit` keys of any caller whose fingerprint begins so.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn keys_from(&self, prefix: &str, limit: u32) -> Result<Vec<CallerKeyRow>, StoreError>;
+
+    /// The workloads whose own issuer names them by this URI.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn workloads_with_uri(&self, san_uri: &str) -> Result<Vec<CallerRow>, StoreError>;
 
     /// The agent that enrolled with the key of this SPKI digest, disabled or not; `None` when no agent has it.
     ///
@@ -291,11 +327,12 @@ pub trait Store: Send {
     /// Those of the engine.
     fn agent_had_key(&self, id: &AgentId, spki: &[u8; 32]) -> Result<bool, StoreError>;
 
-    /// The user whose login key has this fingerprint, when the key has not expired and the user is not disabled.
+    /// The caller whose login key has this fingerprint, when the key has not expired and the caller is not disabled. A key
+    /// of two callers is nobody's.
     ///
     /// # Errors
     /// Those of the engine.
-    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError>;
+    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<CallerRow>, StoreError>;
 
     /// A small fact about this gateway (for instance the digest of the last good access policy).
     ///

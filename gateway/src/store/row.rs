@@ -51,14 +51,91 @@ pub enum TokenKind {
     Agent,
     /// Registers a user's login key.
     User,
+    /// Registers a workload's key.
+    Workload,
+}
+
+impl TokenKind {
+    /// The kind of caller it lets in; `None` for agents.
+    pub fn caller(self) -> Option<CallerKind> {
+        match self {
+            Self::Agent => None,
+            Self::User => Some(CallerKind::User),
+            Self::Workload => Some(CallerKind::Workload),
+        }
+    }
+}
+
+impl From<CallerKind> for TokenKind {
+    fn from(kind: CallerKind) -> Self {
+        match kind {
+            CallerKind::User => Self::User,
+            CallerKind::Workload => Self::Workload,
+        }
+    }
+}
+
+/// The kinds of callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallerKind {
+    /// A person.
+    User,
+    /// A program.
+    Workload,
+}
+
+impl CallerKind {
+    /// The word in texts and columns.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+/// A caller's full name. It has no form without a kind: users and workloads do not share identities.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerName {
+    /// User or workload.
+    pub kind: CallerKind,
+    /// The name, a label.
+    pub name: String,
+}
+
+impl CallerName {
+    /// Joins kind and name; the form is checked where the store writes it.
+    pub fn new(kind: CallerKind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+        }
+    }
+
+    /// A user.
+    pub fn user(name: impl Into<String>) -> Self {
+        Self::new(CallerKind::User, name)
+    }
+
+    /// A workload.
+    pub fn workload(name: impl Into<String>) -> Self {
+        Self::new(CallerKind::Workload, name)
+    }
+}
+
+/// Prints `user alice`.
+impl fmt::Display for CallerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
 }
 
 /// What a join string grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenGrant {
-    /// Agent or user.
+    /// Agent, user or workload.
     pub kind: TokenKind,
-    /// Name of the agent or user, a label; for a fleet a [`NamePattern`].
+    /// Name of the agent, user or workload, a label; for a fleet a [`NamePattern`].
     ///
     /// [`NamePattern`]: super::NamePattern
     pub name: String,
@@ -175,8 +252,8 @@ pub struct Redeemed {
 pub enum Holder {
     /// An agent's.
     Agent(AgentId),
-    /// A user's, by name.
-    User(String),
+    /// A caller's.
+    Caller(CallerName),
 }
 
 /// A certificate that was issued.
@@ -278,29 +355,42 @@ pub struct OwnedEndpoint {
     pub owner: Candidate,
 }
 
-/// A user to add.
+/// A caller to add.
 #[derive(Clone, Debug)]
-pub struct NewUser {
-    /// The name, a label.
-    pub name: String,
-    /// The one site the user never leaves, or `None` for all.
+pub struct NewCaller {
+    /// Kind and name.
+    pub id: CallerName,
+    /// The one site the caller never leaves, or `None` for all.
     pub site: Option<String>,
     /// Groups, which policy reads.
     pub groups: Names,
     /// Labels, which policy reads.
     pub labels: Labels,
-    /// The first keys, added together with the user or not at all.
-    pub keys: Vec<NewUserKey>,
+    /// The first keys, added together with the caller or not at all.
+    pub keys: Vec<NewCallerKey>,
+    /// The issuer of a workload's own certificates.
+    pub issuer: Option<Issuer>,
     /// Now, unix seconds.
     pub created: i64,
 }
 
-/// A user.
+/// Who certifies a workload in the gateway's stead: the vendor's own authority, for exactly one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserRow {
-    /// The name.
-    pub name: String,
-    /// The one site the user never leaves, or `None` for all.
+pub struct Issuer {
+    /// The authority's certificates, PEM, at most 32 KiB.
+    pub ca_pem: String,
+    /// The URI that its certificates for the workload carry, at most 256 bytes.
+    pub san_uri: String,
+    /// Tells this authority for this URI from every other.
+    pub digest: [u8; 32],
+}
+
+/// A caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerRow {
+    /// Kind and name.
+    pub id: CallerName,
+    /// The one site the caller never leaves, or `None` for all.
     pub site: Option<String>,
     /// Groups, which policy reads.
     pub groups: Names,
@@ -308,11 +398,13 @@ pub struct UserRow {
     pub labels: Labels,
     /// May not come in.
     pub disabled: bool,
-    /// When the user was added, unix seconds.
+    /// The issuer of a workload's own certificates.
+    pub issuer: Option<Issuer>,
+    /// When the caller was added, unix seconds.
     pub created: i64,
 }
 
-/// How a key came to its user.
+/// How a key came to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// An SSH key an administrator registered, for stock ssh.
@@ -323,28 +415,38 @@ pub enum KeyKind {
 
 /// A key to add.
 #[derive(Clone, Debug)]
-pub struct NewUserKey {
+pub struct NewCallerKey {
     /// Fingerprint as OpenSSH prints it (`SHA256:…`), at most 128 bytes.
     pub fingerprint: String,
     /// How it came.
     pub kind: KeyKind,
     /// The public key, an OpenSSH line of at most 8 KiB.
     pub public_key: String,
+    /// What people call it: an administrator's label or a machine's name; at most 64 bytes, may be empty.
+    pub label: String,
+    /// SHA-256 of a login key's SPKI, by which its X.509 certificates are known.
+    pub spki: Option<[u8; 32]>,
     /// Now, unix seconds.
     pub added: i64,
     /// When it ends to be good, unix seconds; `None` for never.
     pub expires: Option<i64>,
 }
 
-/// A user's key.
+/// A caller's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserKeyRow {
+pub struct CallerKeyRow {
+    /// Whose.
+    pub caller: CallerName,
     /// Fingerprint as OpenSSH prints it.
     pub fingerprint: String,
     /// How it came.
     pub kind: KeyKind,
     /// The public key, an OpenSSH line.
     pub public_key: String,
+    /// What people call it; may be empty.
+    pub label: String,
+    /// SHA-256 of a login key's SPKI.
+    pub spki: Option<[u8; 32]>,
     /// When it was added, unix seconds.
     pub added: i64,
     /// When it ends to be good, unix seconds; `None` for never.

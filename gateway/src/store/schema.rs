@@ -61,7 +61,7 @@ CREATE INDEX endpoints_by_agent ON endpoints (site, agent);
 
 CREATE TABLE tokens (
     secret_sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(secret_sha256) = 32),
-    kind          TEXT NOT NULL CHECK (kind IN ('agent', 'user')),
+    kind          TEXT NOT NULL CHECK (kind IN ('agent', 'user', 'workload')),
     site          TEXT,
     name          TEXT NOT NULL,
     labels        TEXT NOT NULL,
@@ -72,7 +72,7 @@ CREATE TABLE tokens (
     terms         TEXT NOT NULL CHECK (terms IN ('once', 'replace', 'fleet', 'fleet-approved')),
     uses          INTEGER NOT NULL CHECK (uses >= 1),
     used          INTEGER NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND uses),
-    CHECK (kind = 'user' OR site IS NOT NULL)
+    CHECK (kind <> 'agent' OR site IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_name ON tokens (kind, site, name);
 CREATE INDEX tokens_by_expiry ON tokens (expires);
@@ -85,28 +85,40 @@ CREATE TABLE token_uses (
     PRIMARY KEY (secret_sha256, spki)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE users (
-    name     TEXT NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 30),
+CREATE TABLE callers (
+    kind     TEXT NOT NULL CHECK (kind IN ('user', 'workload')),
+    name     TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 30),
     site     TEXT,
     groups   TEXT NOT NULL DEFAULT '[]',
     labels   TEXT NOT NULL DEFAULT '{}',
     disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
-    created  INTEGER NOT NULL
+    ca_pem   TEXT,
+    san_uri  TEXT,
+    issuer   BLOB UNIQUE CHECK (issuer IS NULL OR length(issuer) = 32),
+    created  INTEGER NOT NULL,
+    PRIMARY KEY (kind, name),
+    CHECK ((ca_pem IS NULL) = (san_uri IS NULL) AND (ca_pem IS NULL) = (issuer IS NULL)),
+    CHECK (san_uri IS NULL OR kind = 'workload')
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX callers_by_uri ON callers (san_uri);
 
-CREATE TABLE user_keys (
-    user        TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+CREATE TABLE caller_keys (
+    caller_kind TEXT NOT NULL,
+    caller      TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     kind        TEXT NOT NULL CHECK (kind IN ('registered', 'login')),
     public_key  TEXT NOT NULL,
+    label       TEXT NOT NULL DEFAULT '',
+    spki        BLOB CHECK (spki IS NULL OR length(spki) = 32),
     added       INTEGER NOT NULL,
     expires     INTEGER,
-    PRIMARY KEY (user, fingerprint)
+    PRIMARY KEY (caller_kind, caller, fingerprint),
+    FOREIGN KEY (caller_kind, caller) REFERENCES callers (kind, name) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX user_keys_by_fingerprint ON user_keys (fingerprint);
+CREATE INDEX caller_keys_by_fingerprint ON caller_keys (fingerprint);
 
 CREATE TABLE certificates (
-    kind      TEXT NOT NULL CHECK (kind IN ('agent', 'user')),
+    kind      TEXT NOT NULL CHECK (kind IN ('agent', 'user', 'workload')),
     site      TEXT NOT NULL,
     name      TEXT NOT NULL,
     serial    TEXT NOT NULL,

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
-    AgentId, AgentRow, Candidate, CertificateRecord, Claim, EndpointPlace, EndpointRow, Holder, HostKeyNews,
-    HostKeyRow, HostRow, KeyLines, Labels, Names, NewAgent, NewToken, NewUser, NewUserKey, OwnedEndpoint, Redeemed,
-    ReportedHostKeys, SiteScope, UserKeyRow, UserRow, WaitingToken,
+    AgentId, AgentRow, CallerKeyRow, CallerKind, CallerName, CallerRow, Candidate, CertificateRecord, Claim,
+    EndpointPlace, EndpointRow, Holder, HostKeyNews, HostKeyRow, HostRow, KeyLines, Labels, Names, NewAgent, NewCaller,
+    NewCallerKey, NewToken, OwnedEndpoint, Redeemed, ReportedHostKeys, SiteScope, WaitingToken,
 };
-use super::{RedeemError, Store, StoreError, agents, endpoints, fleet, host_keys, hosts, schema, tokens, users};
+use super::{RedeemError, Store, StoreError, agents, callers, endpoints, fleet, host_keys, hosts, schema, tokens};
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -139,8 +139,8 @@ impl Store for SqliteStore {
         agents::had_key(&self.connection, id, spki)
     }
 
-    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError> {
-        users::login_key_owner(&self.connection, fingerprint, now)
+    fn login_key_owner(&self, fingerprint: &str, now: i64) -> Result<Option<CallerRow>, StoreError> {
+        callers::login_key_owner(&self.connection, fingerprint, now)
     }
 
     fn agents(&self, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
@@ -211,44 +211,68 @@ impl Store for SqliteStore {
         endpoints::at(&self.connection, site, host, None)
     }
 
-    fn user(&self, name: &str) -> Result<Option<UserRow>, StoreError> {
-        users::get(&self.connection, name)
+    fn caller(&self, id: &CallerName) -> Result<Option<CallerRow>, StoreError> {
+        callers::get(&self.connection, id)
     }
 
-    fn users(&self, scope: &SiteScope) -> Result<Vec<UserRow>, StoreError> {
-        users::list(&self.connection, scope)
+    fn callers(&self, kind: CallerKind, scope: &SiteScope) -> Result<Vec<CallerRow>, StoreError> {
+        callers::list(&self.connection, kind, scope)
     }
 
-    fn add_user(&mut self, user: &NewUser) -> Result<(), StoreError> {
-        self.durable(|db| users::add(db, user))
+    fn add_caller(&mut self, caller: &NewCaller) -> Result<(), StoreError> {
+        self.durable(|db| callers::add(db, caller))
     }
 
-    fn set_user_groups(&mut self, name: &str, groups: &Names) -> Result<(), StoreError> {
-        self.durable(|db| users::set_groups(db, name, groups))
+    fn set_caller_groups(&mut self, id: &CallerName, groups: &Names) -> Result<(), StoreError> {
+        self.durable(|db| callers::set_groups(db, id, groups))
     }
 
-    fn set_user_disabled(&mut self, name: &str, disabled: bool) -> Result<(), StoreError> {
-        self.durable(|db| users::set_disabled(db, name, disabled))
+    fn set_caller_labels(&mut self, id: &CallerName, labels: &Labels) -> Result<(), StoreError> {
+        self.durable(|db| callers::set_labels(db, id, labels))
     }
 
-    fn add_user_key(&mut self, user: &str, key: &NewUserKey) -> Result<(), StoreError> {
-        self.durable(|db| users::add_key(db, user, key))
+    fn set_caller_disabled(&mut self, id: &CallerName, disabled: bool) -> Result<(), StoreError> {
+        self.durable(|db| callers::set_disabled(db, id, disabled))
     }
 
-    fn remove_user_key(&mut self, user: &str, fingerprint: &str) -> Result<bool, StoreError> {
-        self.durable(|db| users::remove_key(db, user, fingerprint))
+    fn revoke_caller(&mut self, id: &CallerName) -> Result<(), StoreError> {
+        self.durable(|db| callers::shut_out(db, id))
     }
 
-    fn user_keys(&self, user: &str) -> Result<Vec<UserKeyRow>, StoreError> {
-        users::keys(&self.connection, user)
+    fn revoke_agent(&mut self, id: &AgentId) -> Result<(), StoreError> {
+        self.durable(|db| agents::shut_out(db, id))
     }
 
-    fn user_key_matches(&self, user: &str, fingerprint: &str, now: i64) -> Result<Option<UserRow>, StoreError> {
-        users::key_matches(&self.connection, user, fingerprint, now)
+    fn delete_caller(&mut self, id: &CallerName) -> Result<(), StoreError> {
+        self.durable(|db| callers::delete(db, id))
+    }
+
+    fn add_caller_key(&mut self, id: &CallerName, key: &NewCallerKey) -> Result<(), StoreError> {
+        self.durable(|db| callers::add_key(db, id, key))
+    }
+
+    fn remove_caller_key(&mut self, id: &CallerName, fingerprint: &str) -> Result<bool, StoreError> {
+        self.durable(|db| callers::remove_key(db, id, fingerprint))
+    }
+
+    fn extend_login_key(&mut self, id: &CallerName, fingerprint: &str, expires: i64) -> Result<bool, StoreError> {
+        self.durable(|db| callers::extend_key(db, id, fingerprint, expires))
+    }
+
+    fn caller_keys(&self, id: &CallerName) -> Result<Vec<CallerKeyRow>, StoreError> {
+        callers::keys(&self.connection, id)
+    }
+
+    fn keys_from(&self, prefix: &str, limit: u32) -> Result<Vec<CallerKeyRow>, StoreError> {
+        callers::keys_from(&self.connection, prefix, limit)
+    }
+
+    fn workloads_with_uri(&self, san_uri: &str) -> Result<Vec<CallerRow>, StoreError> {
+        callers::with_uri(&self.connection, san_uri)
     }
 
     fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
-        users::optional(
+        callers::optional(
             self.connection
                 .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)),
         )

@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::callers::optional;
 use super::columns::{
     from_json, groups, json, label, labels as check_labels, names, site as site_name, terms, terms_from, token_kind,
+    token_kind_from,
 };
-use super::users::optional;
 use super::{
-    AgentId, Claim, MAX_WAITING_TOKENS, NewToken, NewUser, RedeemError, Redeemed, StoreError, Terms, TokenGrant,
-    TokenKind, WaitingToken, agents, fleet, hosts, users,
+    AgentId, CallerName, Claim, MAX_WAITING_TOKENS, NewCaller, NewToken, RedeemError, Redeemed, StoreError, Terms,
+    TokenGrant, TokenKind, WaitingToken, agents, callers, fleet, hosts,
 };
 
 /// An expired string's digest is kept for a day, so that its bearer is told "expired" and not "unknown".
@@ -38,7 +39,7 @@ pub(super) fn create(db: &Connection, token: &NewToken) -> Result<(), StoreError
                 .iter()
                 .try_for_each(|host| hosts::name_is_free(db, &id, host))?;
         }
-        None => user_may_join(db, grant)?,
+        None => caller_may_join(db, grant)?,
     }
     let (terms, uses) = terms(token.terms);
     db.execute(
@@ -98,7 +99,7 @@ pub(super) fn redeem(db: &Connection, claim: &Claim<'_>, now: i64) -> Result<Red
             fleet::redeem(db, &grant, terms, claim, held, now)?
         }
         Some(id) => redeem_agent(db, &id, &grant, terms, claim, now, won)?,
-        None => redeem_user(db, &grant, now, won)?,
+        None => redeem_caller(db, &grant, now, won)?,
     };
     if won {
         db.execute(
@@ -128,6 +129,8 @@ fn redeem_agent(
     if won && terms == Terms::Replace {
         has_a_key(db, id)?;
         replaced = agents::replace_key(db, id, claim.spki, now)?;
+        // The very key that was revoked does not come back by its own replacement.
+        agent_may_enrol(db, id, Some(claim.spki))?;
     } else {
         agent_may_enrol(db, id, Some(claim.spki))?;
         // A retry writes nothing: labels and bindings may have been changed since, and stay so.
@@ -147,15 +150,15 @@ fn redeem_agent(
     })
 }
 
-fn redeem_user(db: &Connection, grant: &TokenGrant, now: i64, won: bool) -> Result<Redeemed, RedeemError> {
-    user_may_join(db, grant)?;
+fn redeem_caller(db: &Connection, grant: &TokenGrant, now: i64, won: bool) -> Result<Redeemed, RedeemError> {
+    caller_may_join(db, grant)?;
     if won {
-        write_user(db, grant, now)?;
+        write_caller(db, grant, now)?;
     }
-    let row = users::get(db, &grant.name)?.ok_or(RedeemError::Unknown)?;
+    let row = callers::get(db, &caller_of(grant)?)?.ok_or(RedeemError::Unknown)?;
     Ok(Redeemed {
-        kind: TokenKind::User,
-        name: row.name,
+        kind: grant.kind,
+        name: row.id.name,
         site: row.site,
         labels: row.labels,
         groups: row.groups,
@@ -166,17 +169,20 @@ fn redeem_user(db: &Connection, grant: &TokenGrant, now: i64, won: bool) -> Resu
     })
 }
 
-/// A new user gets what the string grants; one who is there keeps everything and gets the string's groups and labels too.
-fn write_user(db: &Connection, grant: &TokenGrant, now: i64) -> Result<(), StoreError> {
-    let Some(mut row) = users::get(db, &grant.name)? else {
-        return users::add(
+/// A new caller gets what the string grants; one who is there keeps everything and gets the string's groups and labels
+/// too.
+fn write_caller(db: &Connection, grant: &TokenGrant, now: i64) -> Result<(), StoreError> {
+    let id = caller_of(grant)?;
+    let Some(mut row) = callers::get(db, &id)? else {
+        return callers::add(
             db,
-            &NewUser {
-                name: grant.name.clone(),
+            &NewCaller {
+                id,
                 site: grant.site.clone(),
                 groups: grant.groups.clone(),
                 labels: grant.labels.clone(),
                 keys: Vec::new(),
+                issuer: None,
                 created: now,
             },
         );
@@ -184,8 +190,30 @@ fn write_user(db: &Connection, grant: &TokenGrant, now: i64) -> Result<(), Store
     row.groups.extend(grant.groups.iter().cloned());
     row.labels
         .extend(grant.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
-    users::set_groups(db, &row.name, &row.groups)?;
-    users::set_labels(db, &row.name, &row.labels)
+    callers::set_groups(db, &id, &row.groups)?;
+    callers::set_labels(db, &id, &row.labels)
+}
+
+fn caller_of(grant: &TokenGrant) -> Result<CallerName, StoreError> {
+    let kind = grant
+        .kind
+        .caller()
+        .ok_or(StoreError::Damaged { column: "tokens.kind" })?;
+    Ok(CallerName::new(kind, &grant.name))
+}
+
+/// Join strings for a caller end to be good, the spent ones included.
+pub(super) fn withdraw(db: &Connection, id: &CallerName) -> Result<(), StoreError> {
+    let statement = "DELETE FROM tokens WHERE kind = ?1 AND name = ?2";
+    db.execute(statement, [id.kind.as_str(), &id.name])?;
+    Ok(())
+}
+
+/// Join strings that this key has spent end to be good: their bearer could ask again.
+pub(super) fn withdraw_spent(db: &Connection, spki: &[u8; 32]) -> Result<(), StoreError> {
+    let statement = "DELETE FROM tokens WHERE secret_sha256 IN (SELECT secret_sha256 FROM token_uses WHERE spki = ?1)";
+    db.execute(statement, [spki])?;
+    Ok(())
 }
 
 /// Refuses while a key other than `spki` stands in the agent's row: else a join string would be a way to take its name over.
@@ -208,11 +236,10 @@ fn agent_may_enrol(db: &Connection, id: &AgentId, spki: Option<&[u8; 32]>) -> Re
     })
 }
 
-/// Refuses to replace the key of an agent that has none, or that may not come in.
+/// Refuses to replace the key of an agent that has none.
 fn has_a_key(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
     let row = agents::get(db, id)?;
     match row {
-        Some(row) if row.disabled => Err(disabled(id)),
         Some(row) if row.spki.is_some() && !row.pending => Ok(()),
         _ => Err(StoreError::Conflict {
             what: format!(
@@ -227,27 +254,30 @@ fn has_a_key(db: &Connection, id: &AgentId) -> Result<(), StoreError> {
 fn disabled(id: &AgentId) -> StoreError {
     StoreError::Conflict {
         what: format!("agent {} in site {} is disabled", id.name, id.site),
-        help: format!("delete it first with `fairlead agents delete {id}`"),
+        help: format!(
+            "enrol it with a new key by a join string with --replace, or delete it first with `fairlead agents delete {id}`"
+        ),
     }
 }
 
-fn user_may_join(db: &Connection, grant: &TokenGrant) -> Result<(), StoreError> {
-    let Some(row) = users::get(db, &grant.name)? else {
-        return Ok(());
+fn caller_may_join(db: &Connection, grant: &TokenGrant) -> Result<(), StoreError> {
+    let id = caller_of(grant)?;
+    let Some(row) = callers::get(db, &id)? else {
+        return callers::name_is_free(db, &id);
     };
     if row.disabled {
         return Err(StoreError::Conflict {
-            what: format!("user {} is disabled", row.name),
-            help: "enable the user first, or choose another name".into(),
+            what: format!("{id} is disabled"),
+            help: format!("enable the {} first, or choose another name", id.kind.as_str()),
         });
     }
     if grant.site.is_some() && row.site != grant.site {
         return Err(StoreError::Conflict {
             what: match row.site {
-                Some(site) => format!("user {} belongs to site {site}", row.name),
-                None => format!("user {} belongs to no single site", row.name),
+                Some(site) => format!("{id} belongs to site {site}"),
+                None => format!("{id} belongs to no single site"),
             },
-            help: "leave --site out, or choose another name: a user does not change sites".into(),
+            help: "leave --site out, or choose another name: nobody changes sites".into(),
         });
     }
     Ok(())
@@ -274,10 +304,10 @@ fn check(token: &NewToken) -> Result<(), StoreError> {
     if grant.kind == TokenKind::Agent && !grant.groups.is_empty() {
         return Err(StoreError::Invalid {
             what: "groups",
-            why: "only users have groups",
+            why: "an agent has none",
         });
     }
-    if grant.kind == TokenKind::User && !grant.hosts.is_empty() {
+    if grant.kind != TokenKind::Agent && !grant.hosts.is_empty() {
         return Err(StoreError::Invalid {
             what: "hosts",
             why: "only agents have hosts",
@@ -288,7 +318,7 @@ fn check(token: &NewToken) -> Result<(), StoreError> {
 
 fn agent_of(grant: &TokenGrant) -> Result<Option<AgentId>, StoreError> {
     match (grant.kind, &grant.site) {
-        (TokenKind::User, _) => Ok(None),
+        (TokenKind::User | TokenKind::Workload, _) => Ok(None),
         (TokenKind::Agent, Some(site)) => Ok(Some(AgentId::new(site, &grant.name))),
         (TokenKind::Agent, None) => Err(StoreError::Invalid {
             what: "site",
@@ -323,13 +353,8 @@ fn find(db: &Connection, secret_sha256: &[u8; 32]) -> Result<Option<Found>, Stor
 }
 
 fn from_row(row: &Row<'_>) -> Result<Found, StoreError> {
-    let kind = match row.get::<_, String>("kind")?.as_str() {
-        "agent" => TokenKind::Agent,
-        "user" => TokenKind::User,
-        _ => return Err(StoreError::Damaged { column: "tokens.kind" }),
-    };
     let grant = TokenGrant {
-        kind,
+        kind: token_kind_from(&row.get::<_, String>("kind")?)?,
         name: row.get("name")?,
         site: row.get("site")?,
         labels: from_json(&row.get::<_, String>("labels")?, "tokens.labels")?,

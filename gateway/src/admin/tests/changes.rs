@@ -74,7 +74,7 @@ async fn a_change_is_finished_when_the_asker_hangs_up() {
     let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let store = lab.store.clone();
     lab.tasks.spawn("busy", async move {
-        let busy: Result<(), crate::store::StoreError> = store
+        let busy: Result<(), StoreError> = store
             .run(move |_| {
                 released.recv().unwrap();
                 Ok(())

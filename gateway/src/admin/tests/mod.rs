@@ -14,6 +14,7 @@ use fairlead_runtime::clock::ManualClock;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::store::{AgentId, SqliteStore, StoreHandle};
+use crate::store::{AgentId, CallerName, SqliteStore, StoreError, StoreHandle};
 
 const NOW: u64 = 1_800_000_000;
 const SESSION: [u8; 16] = [7; 16];
@@ -70,13 +71,15 @@ impl Live for FakeGateway {
             agent: AgentId::new("plant-7", "pump-7"),
             rule: "field-ssh".into(),
             client_ip: "192.0.2.1".into(),
+            proved: "key SHA256:a".into(),
+            acts: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
             bytes_in: 1,
             bytes_out: 2,
         }]
     }
 
-    fn kill(&self, session: SessionId) -> bool {
+    fn end(&self, session: SessionId, _reason: Reason) -> bool {
         session == SessionId::from_bytes(SESSION)
     }
 
@@ -188,6 +191,7 @@ impl Lab {
             join: JoinFacts {
                 addresses: vec!["gw.example.com:443".into()],
                 domain: "gw.example.com".into(),
+                trust_domain: "gw.example.com".into(),
                 ca_sha256: tokio::sync::watch::channel([3; 32]).1,
             },
             clock: Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))),

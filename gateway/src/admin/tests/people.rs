@@ -15,11 +15,12 @@ async fn users_are_added_with_their_keys_listed_and_changed() {
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
     let fingerprint = keys["keys"][0]["fingerprint"].as_str().unwrap().to_owned();
     assert!(fingerprint.starts_with("SHA256:"));
-    let matches = lab
+    let rows = lab
         .store
-        .run(move |store| store.user_key_matches("alice", &fingerprint, NOW as i64))
+        .run(|store| store.caller_keys(&CallerName::user("alice")))
         .await;
-    assert!(matches.unwrap().is_some());
+    let rows: Result<_, StoreError> = rows;
+    assert_eq!(rows.unwrap()[0].fingerprint, fingerprint);
 
     let (status, user) = lab
         .call(
@@ -35,7 +36,10 @@ async fn users_are_added_with_their_keys_listed_and_changed() {
     assert_eq!(lab.get("/v1/users").await["users"][0], user);
     assert_eq!(
         lab.changes(),
-        [Change::User("alice".into()), Change::User("alice".into())]
+        [
+            Change::Caller(CallerName::user("alice")),
+            Change::Caller(CallerName::user("alice"))
+        ]
     );
     assert_eq!(lab.audited(), ["user.add/allow", "user.change/allow"]);
 }
@@ -95,7 +99,11 @@ async fn a_key_is_kept_without_its_comment() {
         .post("/v1/users", json!({ "name": "alice", "ssh_keys": [commented] }))
         .await;
     assert_eq!(status, StatusCode::CREATED, "{user}");
-    let keys = lab.store.run(move |store| store.user_keys("alice")).await.unwrap();
+    let keys = lab
+        .store
+        .run(move |store| store.caller_keys(&CallerName::user("alice")))
+        .await
+        .unwrap();
     let bare: Vec<&str> = KEY.split(' ').take(2).collect();
     assert_eq!(keys[0].public_key, bare.join(" "));
 }

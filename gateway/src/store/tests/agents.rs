@@ -61,7 +61,7 @@ fn a_certificate_for_another_key_is_not_recorded() {
     record.spki = [2; 32];
     let refused = store.record_certificate(&Holder::Agent(id), &record, NOW);
     assert!(matches!(refused, Err(StoreError::Conflict { .. })));
-    let nobody = store.record_certificate(&Holder::User("bob".into()), &record, NOW);
+    let nobody = store.record_certificate(&Holder::Caller(CallerName::user("bob")), &record, NOW);
     assert!(matches!(nobody, Err(StoreError::NotFound { .. })));
 }
 

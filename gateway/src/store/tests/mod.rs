@@ -1,10 +1,10 @@
 mod agents;
+mod callers;
 mod file;
 mod fleet;
 mod handle;
 mod host_keys;
 mod tokens;
-mod users;
 
 use std::path::Path;
 use std::sync::{Arc, Barrier};
@@ -75,23 +75,26 @@ fn endpoint(host: &str, protocol: &str, port: u16) -> EndpointRow {
 }
 
 fn add_user(store: &mut SqliteStore, name: &str) {
-    let user = NewUser {
-        name: name.into(),
+    let user = NewCaller {
+        id: CallerName::user(name),
         site: None,
         groups: names(&["field"]),
         labels: Labels::new(),
         keys: Vec::new(),
+        issuer: None,
         created: NOW,
     };
-    store.add_user(&user).unwrap();
+    store.add_caller(&user).unwrap();
 }
 
-fn key(fingerprint: &str, expires: Option<i64>) -> NewUserKey {
+fn key(fingerprint: &str, expires: Option<i64>) -> NewCallerKey {
     let public_key = "ssh-ed25519 AAAA test".into();
-    NewUserKey {
+    NewCallerKey {
         fingerprint: fingerprint.into(),
         kind: KeyKind::Login,
         public_key,
+        label: String::new(),
+        spki: None,
         added: NOW,
         expires,
     }

@@ -135,7 +135,7 @@ fn a_disabled_agent_or_user_cannot_come_back_by_a_string() {
 
     add_user(&mut store, "alice");
     store.create_token(&user_token(2, "alice", &[])).unwrap();
-    store.set_user_disabled("alice", true).unwrap();
+    store.set_caller_disabled(&CallerName::user("alice"), true).unwrap();
     assert!(matches!(
         store.redeem(&[2; 32], &[2; 32], NOW),
         Err(RedeemError::Conflict { .. })
@@ -156,7 +156,9 @@ fn a_user_string_makes_the_user_or_adds_groups() {
         store.redeem(&[2; 32], &[2; 32], NOW).unwrap().groups,
         names(&["field", "night"])
     );
-    store.set_user_groups("alice", &Names::new()).unwrap();
+    store
+        .set_caller_groups(&CallerName::user("alice"), &Names::new())
+        .unwrap();
     assert!(
         store.redeem(&[2; 32], &[2; 32], NOW).unwrap().groups.is_empty(),
         "a retry brings no group back"
