@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use fairlead_identity::name::{EndpointUrl, Protocol};
-use fairlead_policy::{LocalRules, RuleAsWritten};
+use fairlead_policy::{Document, LocalRules, RuleAsWritten};
 use fairlead_runtime::config_file::{self, HostPort, Mistake};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -203,7 +203,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
 /// # Errors
 /// Every mistake at once, each with its place.
 pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
-    let written: Written = config_file::parse(file, text)?;
+    let written: Written = config_file::parse(file, text).map_err(|first| all_unknown(file, text, first))?;
     let mut checker = Checker {
         file,
         text,
@@ -240,6 +240,23 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
         file: file.into(),
         digest: fairlead_runtime::audit::hash(text.as_bytes()),
     })
+}
+
+/// A file that cannot be read: all its unknown keys where it has some, since the reader stops at the first.
+fn all_unknown(file: &str, text: &str, first: Vec<Mistake>) -> Vec<Mistake> {
+    let unknown = Document::Agent.unknown_keys(file, text);
+    if unknown.is_empty() {
+        return first;
+    }
+    let mistakes = unknown.into_iter().map(|found| Mistake {
+        file: found.file,
+        line: found.line,
+        column: found.column,
+        message: found.message,
+        snippet: found.snippet,
+        help: found.help,
+    });
+    mistakes.collect()
 }
 
 /// Collects semantic mistakes, so that a person sees all of them at once.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fairlead_policy::Document;
 use fairlead_runtime::config_file::{self, HumanDuration, Mistake};
 use serde::Deserialize;
 use serde_yaml::Spanned;
@@ -156,7 +157,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
 /// # Errors
 /// Every mistake at once, each with its place.
 pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
-    let written: Written = config_file::parse(file, text)?;
+    let written: Written = config_file::parse(file, text).map_err(|first| all_unknown(file, text, first))?;
     let mut mistakes = Mistakes {
         file,
         text,
@@ -216,6 +217,23 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
 
 const fn days(count: u64) -> Duration {
     Duration::from_secs(count * 24 * 3600)
+}
+
+/// A file that cannot be read: all its unknown keys where it has some, since the reader stops at the first.
+fn all_unknown(file: &str, text: &str, first: Vec<Mistake>) -> Vec<Mistake> {
+    let unknown = Document::Gateway.unknown_keys(file, text);
+    if unknown.is_empty() {
+        return first;
+    }
+    let mistakes = unknown.into_iter().map(|found| Mistake {
+        file: found.file,
+        line: found.line,
+        column: found.column,
+        message: found.message,
+        snippet: found.snippet,
+        help: found.help,
+    });
+    mistakes.collect()
 }
 
 /// Collects semantic mistakes, so that a person sees all of them at once.
@@ -286,3 +304,6 @@ impl Mistakes<'_> {
         if self.found.is_empty() { Ok(()) } else { Err(self.found) }
     }
 }
+
+#[cfg(test)]
+mod tests;

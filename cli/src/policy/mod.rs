@@ -6,8 +6,8 @@ mod matrix;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use fairlead_policy::{AccessPolicy, MAX_FILES, Mistake, Source};
+use clap::{Args, Subcommand, ValueEnum};
+use fairlead_policy::{AccessPolicy, Document, MAX_FILES, Mistake, Source};
 use fairlead_runtime::config_file::{self, MAX_BYTES};
 use hyper::Method;
 use time::OffsetDateTime;
@@ -22,6 +22,7 @@ use crate::output::{self, Table};
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   fairlead policy check /etc/fairlead-gateway/access.d
+  fairlead policy schema agent > agent.schema.json
   fairlead policy explain --as alice --to ssh://pump-7.plant-7.internal --act shell
   fairlead policy matrix new.yaml --against /etc/fairlead-gateway/access.d
   fairlead policy reload --dry-run")]
@@ -46,6 +47,12 @@ enum PolicyAct {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print the JSON Schema of a kind of file, for editors; needs no gateway
+    Schema {
+        /// Which kind
+        #[arg(value_enum, default_value_t = Kind::Access)]
+        kind: Kind,
+    },
     /// Say why the policy in force allows or denies, with the agent's own answer when it is online
     Explain(explain::Explain),
     /// Who reaches what, and what a change opens and closes
@@ -56,6 +63,17 @@ enum PolicyAct {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// A kind of YAML file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A file of access policy
+    Access,
+    /// agent.yaml
+    Agent,
+    /// gateway.yaml
+    Gateway,
 }
 
 /// The moment and the address that a question is about.
@@ -77,6 +95,14 @@ pub async fn run(args: PolicyArgs, context: &Context) -> Result<(), CommandError
     match args.act {
         PolicyAct::Check { files } => check(&files, args.admin.json, context),
         PolicyAct::Test { files } => test(&files, args.admin.json, context),
+        PolicyAct::Schema { kind } => {
+            let document = match kind {
+                Kind::Access => Document::Access,
+                Kind::Agent => Document::Agent,
+                Kind::Gateway => Document::Gateway,
+            };
+            context.print(document.json_schema().trim_end())
+        }
         PolicyAct::Explain(explain) => explain::run(explain, &args.admin, context).await,
         PolicyAct::Matrix(matrix) => matrix::run(matrix, &args.admin, context).await,
         PolicyAct::Reload { dry_run: true } => attempt(&args.admin, context).await,

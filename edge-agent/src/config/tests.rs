@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -67,4 +69,42 @@ fn an_endpoint_is_listed_once() {
     let text = "version: 1\nendpoints:\n  - { url: ssh://a, upstream: { url: \"tcp://127.0.0.1:22\" } }\n  - { url: ssh://a.default.internal:22, upstream: { url: \"tcp://127.0.0.1:23\" } }\n";
     let mistakes = check("agent.yaml", text).unwrap_err();
     assert!(mistakes[0].message.contains("listed twice"), "{mistakes:?}");
+}
+
+/// The keys that this reader takes, by its own word.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asks the reader itself, with a text of this test's own"
+)]
+fn taken<T: serde::de::DeserializeOwned>() -> BTreeSet<String> {
+    let Err(error) = serde_yaml::from_str::<T>("no-such-key: 1") else {
+        panic!()
+    };
+    match error.without_snippet() {
+        serde_yaml::Error::SerdeUnknownField { expected, .. } => expected.iter().map(ToString::to_string).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+/// The keys at a place of the schema; `0` is the item of a list.
+fn of_schema(way: &[&str]) -> BTreeSet<String> {
+    let mut schema: serde_json::Value = serde_json::from_str(&Document::Agent.json_schema()).unwrap();
+    for step in way {
+        schema = if *step == "0" {
+            schema["items"].take()
+        } else {
+            schema["properties"][*step].take()
+        };
+    }
+    schema["properties"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn the_schema_has_exactly_the_keys_that_are_read() {
+    assert_eq!(taken::<Written>(), of_schema(&[]));
+    assert_eq!(taken::<WrittenEndpoint>(), of_schema(&["endpoints", "0"]));
+    assert_eq!(taken::<WrittenUpstream>(), of_schema(&["endpoints", "0", "upstream"]));
+    assert_eq!(taken::<WrittenTls>(), of_schema(&["endpoints", "0", "upstream", "tls"]));
+    assert_eq!(taken::<WrittenAudit>(), of_schema(&["audit"]));
+    assert_eq!(taken::<WrittenBuiltinSsh>(), of_schema(&["builtin_ssh"]));
 }

@@ -8,6 +8,7 @@ use crate::duration;
 use crate::fields::{Fields, Word, boolean, list, name, word, words};
 use crate::mistake::{At, Mistake, Report};
 use crate::request::{Effect, Limits};
+use crate::shape;
 use crate::suggest;
 use crate::yaml::{self, Data, Node};
 use serde::de::{Deserialize, Deserializer};
@@ -70,7 +71,7 @@ impl AccessDocument {
             );
             return None;
         }
-        let mut fields = Fields::of(&node, "the access policy", &["version", "rules", "tests"], report)?;
+        let mut fields = Fields::of(&node, &shape::ACCESS, report)?;
         match fields.required("version", report).map(|v| (v.at, &v.data)) {
             Some((_, Data::Int(1))) | None => {}
             Some((at, _)) => report.mistake(at, "this version reads access policies of version 1", None),
@@ -99,11 +100,11 @@ pub(crate) enum Side {
 
 impl RuleAsWritten {
     pub(crate) fn read(&self, side: Side, report: &mut Report<'_>) -> Option<Rule> {
-        let keys: &[&str] = match side {
-            Side::Gateway => &["name", "sites", "expressions", "effect", "limits", "actions", "enforce"],
-            Side::Agent => &["name", "expressions", "effect", "limits", "actions", "enforce"],
+        let shape = match side {
+            Side::Gateway => &shape::RULE,
+            Side::Agent => &shape::LOCAL_RULE,
         };
-        let mut fields = Fields::of(&self.0, "a rule", keys, report)?;
+        let mut fields = Fields::of(&self.0, shape, report)?;
         let name = fields.required("name", report).and_then(|n| name(n, report));
         let sites = if side == Side::Gateway {
             fields.required("sites", report).and_then(|n| words(n, "sites", report))
@@ -173,7 +174,7 @@ fn limits(node: &Node, effect: Option<Effect>, report: &mut Report<'_>) -> Limit
             Some("remove them".to_owned()),
         );
     }
-    let Some(mut fields) = Fields::of(node, "limits", &["session", "idle", "sessions_per_caller"], report) else {
+    let Some(mut fields) = Fields::of(node, &shape::LIMITS, report) else {
         return Limits::default();
     };
     let mut length =

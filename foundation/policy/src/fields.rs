@@ -1,13 +1,14 @@
 //! Reading maps, lists and words out of a tree, with a mistake for everything that is not what it should be.
 
 use crate::mistake::{At, Report};
+use crate::shape::Shape;
 use crate::suggest;
 use crate::yaml::{Data, Node};
 
 /// Longest name of a rule or a test, in bytes.
-const MAX_NAME_BYTES: usize = 128;
+pub(crate) const MAX_NAME_BYTES: usize = 128;
 /// Most entries of a list of words: expressions, sites, actions, groups.
-const MAX_WORDS: usize = 256;
+pub(crate) const MAX_WORDS: usize = 256;
 
 /// Text and its place.
 #[derive(Clone, Debug)]
@@ -25,7 +26,8 @@ pub(crate) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Reports keys that are unknown, repeated or no text. `None` when `node` is no map at all.
-    pub(crate) fn of(node: &'n Node, what: &'static str, keys: &[&str], report: &mut Report<'_>) -> Option<Self> {
+    pub(crate) fn of(node: &'n Node, shape: &'static Shape, report: &mut Report<'_>) -> Option<Self> {
+        let (what, keys) = (shape.what, shape.names());
         let Data::Map(entries) = &node.data else {
             report.mistake(
                 node.at,
@@ -49,7 +51,7 @@ impl<'n> Fields<'n> {
                     report.mistake(
                         key.at,
                         format!("unknown key `{shown}` in {what}"),
-                        Some(suggest::help(text, keys)),
+                        Some(suggest::help(text, &keys)),
                     );
                 }
                 Data::Text(text) if known.iter().any(|(before, _)| before == text) => {

@@ -38,7 +38,9 @@ mod place;
 mod policy;
 mod request;
 mod rule;
+mod schema;
 mod selftest;
+mod shape;
 mod suggest;
 mod table;
 mod yaml;
@@ -52,3 +54,4 @@ pub use request::{
     AgentFacts, Allowed, Caller, CallerKind, Conn, Decision, Denied, DenyReason, Effect, Enforcement, Limits,
     MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, Request, RuleRef, ShadowMatch, SshFacts,
 };
+pub use schema::Document;

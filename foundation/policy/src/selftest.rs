@@ -4,6 +4,7 @@ use crate::decide::RuleSet;
 use crate::fields::{Fields, Word, name, word, words};
 use crate::mistake::{At, Report};
 use crate::request::{AgentFacts, Caller, CallerKind, Conn, Decision, Effect, Enforcement, Request};
+use crate::shape;
 use crate::suggest;
 use crate::yaml::{Data, Node};
 use fairlead_identity::name::{EndpointUrl, Protocol};
@@ -32,18 +33,7 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        const KEYS: &[&str] = &[
-            "name",
-            "caller",
-            "agent",
-            "endpoint",
-            "act",
-            "client_ip",
-            "now",
-            "expect",
-            "rule",
-        ];
-        let mut fields = Fields::of(node, "a test", KEYS, report)?;
+        let mut fields = Fields::of(node, &shape::TEST, report)?;
         let name = fields.required("name", report).and_then(|n| name(n, report));
         let expect = fields.required("expect", report).and_then(|n| expectation(n, report));
         let endpoint = fields
@@ -146,7 +136,7 @@ fn expectation(node: &Node, report: &mut Report<'_>) -> Option<Effect> {
 }
 
 fn caller(node: &Node, report: &mut Report<'_>) -> Option<Caller> {
-    let mut fields = Fields::of(node, "caller", &["name", "kind", "groups", "labels", "site"], report)?;
+    let mut fields = Fields::of(node, &shape::CALLER, report)?;
     let kind = match fields.optional("kind").and_then(|n| word(n, "kind", report)) {
         None => CallerKind::User,
         Some(written) => CallerKind::from_name(&written.text).unwrap_or_else(|| {
@@ -182,7 +172,7 @@ fn agent_of(node: Option<&Node>, endpoint: &EndpointUrl, report: &mut Report<'_>
         labels: BTreeMap::new(),
     };
     let Some(node) = node else { return Some(agent) };
-    let mut fields = Fields::of(node, "agent", &["name", "site", "labels"], report)?;
+    let mut fields = Fields::of(node, &shape::AGENT_OF_TEST, report)?;
     if let Some(written) = fields.optional("name") {
         agent.name = word(written, "name", report)?.text;
     }
