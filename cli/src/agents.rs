@@ -9,7 +9,7 @@ use fairlead_identity::name::Label;
 use hyper::Method;
 
 use crate::admin_client::api::{
-    Agent, AgentDetail, AgentName, Agents, ApproveAgents, ChangeAgent, Conflict, MAX_APPROVALS,
+    Agent, AgentDetail, AgentName, Agents, ApproveAgents, ChangeAgent, Conflict, HostKeysTrusted, MAX_APPROVALS,
 };
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, label, label_change, site_and_name};
@@ -78,6 +78,17 @@ Examples:
         #[arg(required = true, value_parser = label_change)]
         changes: Vec<(String, Option<String>)>,
     },
+    /// Trust the SSH host keys that the servers behind an agent show, in place of those before
+    #[command(
+        name = "trust-hostkey",
+        after_help = "Example:
+  fairlead agents show pump-7.plant-7             # compare with `ssh-keygen -lf` of the key files on the device
+  fairlead agents trust-hostkey pump-7.plant-7"
+    )]
+    TrustHostkey {
+        /// NAME.SITE; NAME alone is in site default
+        agent: String,
+    },
     /// Delete an agent, or reject a name that waits: link and sessions end, its key is worth nothing, its name is free
     Delete {
         /// NAME.SITE; NAME alone is in site default
@@ -131,6 +142,15 @@ pub async fn run(args: AgentsArgs, context: &Context) -> Result<(), CommandError
                 output::json(context, &agent)
             } else {
                 context.print(&table(&[agent]))
+            }
+        }
+        AgentsAct::TrustHostkey { agent } => {
+            let path = format!("{}/trust-hostkey", path(&agent)?);
+            let trusted: HostKeysTrusted = client.send(Method::POST, &path, &()).await?;
+            if json {
+                output::json(context, &trusted)
+            } else {
+                context.print(&trusted_text(&trusted))
             }
         }
         AgentsAct::Delete { agent } => {
@@ -223,6 +243,17 @@ fn in_conflict(agent: &Agent, conflict: &Conflict) -> String {
     )
 }
 
+fn trusted_text(trusted: &HostKeysTrusted) -> String {
+    if trusted.host_keys.is_empty() {
+        return "nothing was held: callers have the keys that the servers show".to_owned();
+    }
+    let lines = trusted.host_keys.iter().map(|keys| {
+        let held = keys.held.as_deref().unwrap_or_default().join(", ");
+        format!("{}:{} trusted: {held}", keys.host, keys.port)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn sheet(detail: &AgentDetail) -> String {
     let agent = &detail.agent;
     let (state, since, address) = state(agent);
@@ -250,6 +281,16 @@ fn sheet(detail: &AgentDetail) -> String {
             endpoint.protocol, endpoint.host, agent.site, endpoint.port
         );
         table.row(["endpoint".into(), format!("{url} ({})", endpoint.mode)]);
+    }
+    for keys in &detail.host_keys {
+        let name = format!("host keys of {}:{}", keys.host, keys.port);
+        table.row([name, keys.trusted.join(", ")]);
+        if let Some(held) = &keys.held {
+            let (held, since) = (held.join(", "), output::moment(keys.held_at));
+            let how = format!("fairlead agents trust-hostkey {}.{}", agent.name, agent.site);
+            let text = format!("{held} since {since}; callers are not given it before: {how}");
+            table.row(["HELD, a key that was not there".into(), text]);
+        }
     }
     table.to_text()
 }

@@ -17,6 +17,7 @@ mod call;
 pub mod command;
 pub mod endpoints;
 pub mod hosts;
+pub mod known_hosts;
 pub mod login;
 pub mod output;
 pub mod policy;
@@ -63,6 +64,8 @@ enum Act {
     Endpoints(endpoints::Endpoints),
     /// Stock ssh to HOST.SITE through the gateway.
     Ssh(ssh::Ssh),
+    /// The SSH host keys of an endpoint, as stock ssh asks for them.
+    KnownHosts(known_hosts::KnownHosts),
     /// The configuration that stock ssh needs, printed or installed.
     SshConfig(ssh_config::SshConfig),
     /// Join strings (administration).
@@ -122,6 +125,7 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
         Act::Quickstart(quickstart) => quickstart::run(quickstart, context).await,
         Act::Login(login) => login::run(login, context).await,
         Act::Endpoints(endpoints) => endpoints::run(endpoints, context).await,
+        Act::KnownHosts(asked) => known_hosts::run(asked, context).await,
         Act::Ssh(ssh) => ssh::run(ssh, context).await,
         Act::SshConfig(ssh_config) => ssh_config::run(&ssh_config, context),
         Act::Token(token) => token::run(token, context).await,

@@ -71,16 +71,31 @@ fn config_text(profile: &Profile, facts: &Facts) -> anyhow::Result<String> {
         devices = quoted(&profile.path("known_devices")),
         authority = quoted(&profile.path("known_hosts")),
     );
+    let asking = asking(profile);
     // A device's own sshd trusts its own keys, so the person's usual ones are offered too.
     let usual =
         "    IdentityFile ~/.ssh/id_ed25519\n    IdentityFile ~/.ssh/id_ecdsa\n    IdentityFile ~/.ssh/id_rsa\n";
     Ok(format!(
         "# Written by `fairlead login`; changes are lost at the next one.\n\
          Host {domain}\n    HostName {host}\n    Port {port}\n    User {name}\n    HostKeyAlias {domain}\n    IdentitiesOnly yes\n{identity}{known}\n\
-         Host *.internal *.{domain}\n    ProxyJump {domain}\n{identity}{usual}{known}",
+         Host *.internal *.{domain}\n    ProxyJump {domain}\n{identity}{usual}{known}{asking}",
         host = address.host(),
         port = address.port(),
     ))
+}
+
+/// Has ssh ask the gateway for the host keys of devices. Clients before OpenSSH 8.5 pass over the line and ask the person.
+/// Where this program is not `fairlead` itself, there is nothing to run.
+fn asking(profile: &Profile) -> String {
+    let program = std::env::current_exe().ok();
+    let program = program.filter(|path| path.file_stem().is_some_and(|name| name == "fairlead"));
+    program.map_or_else(String::new, |program| {
+        format!(
+            "    IgnoreUnknown KnownHostsCommand\n    KnownHostsCommand {} known-hosts --profile {} %H\n",
+            quoted(&program),
+            quoted(profile.path("").as_path())
+        )
+    })
 }
 
 /// A path as an ssh_config argument: quoted, and with the percent signs doubled that ssh would expand.

@@ -21,6 +21,8 @@ pub mod control;
 mod counted;
 mod credentials;
 pub mod enroll;
+#[cfg(feature = "builtin-ssh")]
+mod host_keys;
 pub mod identity_files;
 pub mod joining;
 pub mod link;
@@ -44,7 +46,7 @@ use fairlead_runtime::config_file::Mistake;
 use fairlead_runtime::socket_file::SocketFile;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
-use fairlead_wire::control::{Hello, Offer};
+use fairlead_wire::control::{Hello, HostKeyReport, Offer};
 use fairlead_wire::version::{VERSION_MAX, VERSION_MIN};
 use tokio::sync::watch;
 
@@ -118,8 +120,19 @@ impl Agent {
             live: Arc::new(Table::default()),
             pause: Pause::read(&config.state_dir),
             crowd: Crowd::new(),
+            ssh_used: Arc::default(),
             tasks: sessions.clone(),
         });
+        #[cfg(feature = "builtin-ssh")]
+        tasks.spawn(
+            "host-keys",
+            host_keys::watch(
+                Arc::clone(&services),
+                Arc::clone(&services.ssh_used),
+                parts.settings.offers.clone(),
+                parts.host_keys,
+            ),
+        );
         tasks.spawn("watch-time", session::watch_time(Arc::clone(&services), stop.clone()));
         let (sender, status) = watch::channel(Status::default());
         if let Some(socket) = control_socket(&config.control_socket).await? {
@@ -220,6 +233,12 @@ struct Parts {
     own: (Label, Label),
     settings: Settings,
     offers: watch::Sender<Offer>,
+    /// For what is read of the host keys of upstreams; unused where this build does not read them.
+    #[cfg_attr(
+        not(feature = "builtin-ssh"),
+        expect(dead_code, reason = "kept so that the receiver stays open")
+    )]
+    host_keys: watch::Sender<Vec<HostKeyReport>>,
     builtin: Option<Builtin>,
     /// When the certificate on disk began: the time is not before that.
     begins: SystemTime,
@@ -254,6 +273,7 @@ impl Parts {
         let domain = identity.enrolled.domain.clone();
         let credentials = Arc::new(Held::new(files, identity, gateways.clone(), clock)?);
         let (offers, offered) = watch::channel(introduction.offer.clone());
+        let (host_keys, keys_read) = watch::channel(Vec::new());
         let seed = rand::random();
         let settings = Settings {
             gateways,
@@ -262,6 +282,7 @@ impl Parts {
             data_saver: config.data_saver,
             introduction,
             offers: offered,
+            host_keys: keys_read,
             seed,
         };
         Ok(Self {
@@ -269,6 +290,7 @@ impl Parts {
             own,
             settings,
             offers,
+            host_keys,
             builtin,
             begins,
         })

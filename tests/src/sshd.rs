@@ -1,6 +1,6 @@
 //! A real OpenSSH server on loopback, as a device would have one: its own host key, its own configuration, no PAM.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::AsyncReadExt;
@@ -23,6 +23,8 @@ pub struct Sshd {
     pub port: u16,
     /// Its host key, an OpenSSH public line.
     pub host_key: String,
+    program: &'static str,
+    dir: PathBuf,
     child: Child,
 }
 
@@ -49,12 +51,7 @@ impl Sshd {
         if nix::unistd::geteuid().is_root() && !Path::new(PRIVILEGE_FOLDER).exists() {
             std::fs::create_dir_all(PRIVILEGE_FOLDER).expect("/run/sshd can be made");
         }
-        let mut keygen = stock("ssh-keygen");
-        keygen
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "device", "-f"])
-            .arg(dir.join("host_key"));
-        run(keygen).await.succeeded();
-        let host_key = std::fs::read_to_string(dir.join("host_key.pub")).expect("the host's public key");
+        let host_key = make_key(dir, "ed25519", "host_key").await;
         for _ in 0..PORT_TRIES {
             let port = free_port().await;
             let config = dir.join("sshd_config");
@@ -63,7 +60,9 @@ impl Sshd {
             if greets(&mut child, port).await {
                 return Self {
                     port,
-                    host_key: host_key.trim().to_owned(),
+                    host_key,
+                    program,
+                    dir: dir.to_owned(),
                     child,
                 };
             }
@@ -79,10 +78,35 @@ impl Sshd {
         format!("tcp://127.0.0.1:{}", self.port)
     }
 
+    /// Ends it and starts it again on its port, with another host key in the place of the one it had.
+    pub async fn replace_host_key(&mut self) {
+        self.child.kill().await.expect("sshd ends");
+        for name in ["host_key", "host_key.pub"] {
+            std::fs::remove_file(self.dir.join(name)).expect("the old key is there");
+        }
+        self.host_key = make_key(&self.dir, "ed25519", "host_key").await;
+        self.child = spawn(self.program, &self.dir.join("sshd_config"), &self.dir.join("sshd.log"));
+        assert!(
+            greets(&mut self.child, self.port).await,
+            "sshd does not come back on its port"
+        );
+    }
+
     /// Ends it; sessions of its own go on until their connections end.
     pub async fn stop(mut self) {
         self.child.kill().await.expect("sshd ends");
     }
+}
+
+/// Makes a host key; its public line.
+pub async fn make_key(dir: &Path, kind: &str, name: &str) -> String {
+    let mut keygen = stock("ssh-keygen");
+    keygen
+        .args(["-q", "-t", kind, "-N", "", "-C", "device", "-f"])
+        .arg(dir.join(name));
+    run(keygen).await.succeeded();
+    let public = std::fs::read_to_string(dir.join(name).with_extension("pub")).expect("the host's public key");
+    public.trim().to_owned()
 }
 
 fn spawn(program: &str, config: &Path, log: &Path) -> Child {
@@ -141,6 +165,10 @@ Subsystem sftp internal-sftp
         dir = dir.display(),
         keys = write("authorized_keys", &trust.keys),
     );
+    // A test that wants a second host key makes it before the start.
+    if dir.join("host_key_ecdsa").exists() {
+        text.push_str(&format!("HostKey {}/host_key_ecdsa\n", dir.display()));
+    }
     if let Some(ca) = &trust.user_ca {
         let ca = write("user_ca.pub", std::slice::from_ref(ca));
         let principals = write("principals", &trust.principals);

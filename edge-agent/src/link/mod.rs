@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::stop::CancellationToken;
-use fairlead_wire::control::{Authority, Offer};
+use fairlead_wire::control::{Authority, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
@@ -94,6 +94,8 @@ pub struct Settings {
     pub introduction: Introduction,
     /// What the agent offers from now on, whenever its file is read again.
     pub offers: watch::Receiver<Offer>,
+    /// The host keys of SSH servers behind the endpoints, in messages as they are sent, whenever they are read anew.
+    pub host_keys: watch::Receiver<Vec<HostKeyReport>>,
     /// Seed of the waits between dials.
     pub seed: u64,
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use fairlead_runtime::frame::FrameReader;
 use fairlead_runtime::quic::{self, Role};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Body, Control, Offer, Renew, RootsKept};
+use fairlead_wire::control::{Body, Control, HostKeyReport, Offer, Renew, RootsKept};
 use fairlead_wire::refusal::Reason;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::state::{Command, Event, LinkState};
@@ -67,6 +66,7 @@ enum Happening {
     Frame(Control),
     Stream(GatewayStream),
     Offer(Offer),
+    HostKeys(Vec<HostKeyReport>),
     Lost(String),
 }
 
@@ -74,7 +74,7 @@ impl Shell {
     async fn run(&mut self) {
         loop {
             let due = self.state.deadline().map(|due| self.began + due);
-            let commands = match next(due, self.live.as_mut(), &mut self.settings.offers).await {
+            let commands = match next(due, self.live.as_mut(), &mut self.settings).await {
                 Happening::Time => self.state.handle_time(self.began.elapsed()),
                 Happening::Frame(frame) => self.state.handle(self.began.elapsed(), Event::Frame(frame)),
                 Happening::Stream(stream) => {
@@ -88,6 +88,7 @@ impl Shell {
                     continue;
                 }
                 Happening::Offer(offer) => self.state.handle(self.began.elapsed(), Event::Offer(offer)),
+                Happening::HostKeys(keys) => self.state.handle(self.began.elapsed(), Event::HostKeys(keys)),
                 Happening::Lost(why) => self.lose(why),
             };
             for command in commands {
@@ -271,7 +272,8 @@ impl Shell {
 }
 
 /// Waits for whatever happens next. Cancel safe.
-async fn next(due: Option<Instant>, live: Option<&mut Live>, offers: &mut watch::Receiver<Offer>) -> Happening {
+async fn next(due: Option<Instant>, live: Option<&mut Live>, settings: &mut Settings) -> Happening {
+    let Settings { offers, host_keys, .. } = settings;
     let time = async {
         match due {
             Some(due) => tokio::time::sleep_until(due).await,
@@ -285,15 +287,24 @@ async fn next(due: Option<Instant>, live: Option<&mut Live>, offers: &mut watch:
             Err(_) => std::future::pending().await,
         }
     };
+    let keys = async {
+        match host_keys.changed().await {
+            Ok(()) => Happening::HostKeys(host_keys.borrow_and_update().clone()),
+            // This build does not read them.
+            Err(_) => std::future::pending().await,
+        }
+    };
     let Some(Live { connection, frames, .. }) = live else {
         return tokio::select! {
             () = time => Happening::Time,
             offer = offer => offer,
+            keys = keys => keys,
         };
     };
     tokio::select! {
         () = time => Happening::Time,
         offer = offer => offer,
+        keys = keys => keys,
         frame = frames.next() => match frame {
             Ok(Some(body)) => match codec::decode_body(&body) {
                 Ok(frame) => Happening::Frame(frame),

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use fairlead_wire::control::{Authority, Body, Control, Hello, HostKeyRequest, Offer, OfferAnswer, Ping, Pong};
+use fairlead_wire::control::{
+    Authority, Body, Control, Hello, HostKeyReport, HostKeyRequest, Offer, OfferAnswer, Ping, Pong,
+};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
 
@@ -42,6 +44,8 @@ pub(super) enum Event {
     RenewIn(Duration),
     /// The agent's file was read again: this is everything it lists.
     Offer(Offer),
+    /// The host keys of upstreams were read: this is all that is known.
+    HostKeys(Vec<HostKeyReport>),
 }
 
 /// What the shell is to do.
@@ -107,6 +111,8 @@ pub(super) struct LinkState {
     certify_at: Option<Duration>,
     /// When to have the agent's certificate renewed.
     renew_at: Option<Duration>,
+    /// What is known of the host keys of upstreams.
+    host_keys: Vec<HostKeyReport>,
 }
 
 impl LinkState {
@@ -118,6 +124,7 @@ impl LinkState {
             phase: Phase::Waiting { until: Duration::ZERO },
             certify_at: None,
             renew_at: None,
+            host_keys: Vec::new(),
         }
     }
 
@@ -199,6 +206,14 @@ impl LinkState {
                     Vec::new()
                 }
             }
+            Event::HostKeys(reports) => {
+                self.host_keys = reports;
+                if matches!(self.phase, Phase::Up { .. }) {
+                    self.report()
+                } else {
+                    Vec::new()
+                }
+            }
             Event::Frame(frame) => match (frame.check(), frame.body) {
                 (Ok(()), Some(body)) => self.handle_frame(now, body),
                 (Ok(()), None) => Vec::new(),
@@ -234,7 +249,9 @@ impl LinkState {
                 if !matches!(self.phase, Phase::Up { .. }) {
                     self.phase = Phase::Up { since: now };
                 }
-                vec![Command::Up(answer)]
+                let mut commands = vec![Command::Up(answer)];
+                commands.extend(self.report());
+                commands
             }
             Body::HostCertificate(certificate) => {
                 // Renewed at a third of its life, and not more often than once a minute whatever the gateway says.
@@ -279,6 +296,12 @@ impl LinkState {
     fn offer(&mut self) -> Vec<Command> {
         self.advance(Stage::Offer);
         vec![send(Body::Offer(self.introduction.offer.clone()))]
+    }
+
+    /// Once the offer is answered: the gateway takes keys only of endpoints that it has taken.
+    fn report(&self) -> Vec<Command> {
+        let reports = self.host_keys.iter().cloned();
+        reports.map(|report| send(Body::HostKeyReport(report))).collect()
     }
 
     fn advance(&mut self, to: Stage) {

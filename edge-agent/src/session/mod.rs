@@ -13,12 +13,14 @@ mod table;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use fairlead_identity::name::Protocol;
 use fairlead_runtime::audit::AuditLog;
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
 use quinn::{RecvStream, SendStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::builtin::Builtin;
@@ -54,6 +56,8 @@ pub(crate) struct Services {
     pub(crate) live: Arc<Table>,
     pub(crate) pause: Pause,
     pub(crate) crowd: Crowd,
+    /// Told when a session to an SSH server of the customer's begins.
+    pub(crate) ssh_used: Arc<Notify>,
     pub(crate) tasks: TaskGroup,
 }
 
@@ -209,7 +213,12 @@ impl Services {
     ) -> Option<Ending> {
         let limits = admission.limits;
         match (&admission.upstream, &self.builtin) {
-            (Upstream::Tcp(target), _) => self.tunnel(live, target, limits, from_caller, to_caller).await,
+            (Upstream::Tcp(target), _) => {
+                if live.asked.endpoint.protocol == Protocol::Ssh {
+                    self.ssh_used.notify_one();
+                }
+                self.tunnel(live, target, limits, from_caller, to_caller).await
+            }
             (Upstream::BuiltinSsh, Some(builtin)) => {
                 if !answer(&mut to_caller, OpenAnswer::opened()).await {
                     return Some(Ending::with(Reason::Offline, "the gateway went away".into()));

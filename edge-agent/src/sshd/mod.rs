@@ -25,6 +25,7 @@ mod process;
 mod program;
 mod settings;
 mod sftp;
+mod shown;
 mod terminal;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 
 pub use account::{Account, AccountError};
 pub use settings::{Act, Acts, Login, Settings, UnderWay};
+pub use shown::{Family, shown_key};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use fairlead_identity::ssh;
 
-use super::api::{self, AgentDetail, Agents, ChangeAgent};
+use super::api::{self, AgentDetail, Agents, ChangeAgent, HostKeysTrusted};
 use super::desk::{Office, about_agent, agent_id, unix};
 use super::error::ApiError;
 use super::extract::{Actor, Body, Scope, Segments};
 use super::live::Change;
-use crate::store::{AgentId, AgentRow, EndpointRow, Mode, Store, StoreError};
+use crate::store::{AgentId, AgentRow, EndpointRow, HostKeyRow, KeyLines, Mode, Store, StoreError};
 
 pub(super) async fn list(State(office): State<Arc<Office>>, Scope(scope): Scope) -> Result<Json<Agents>, ApiError> {
     let rows = office.ask(move |store| store.agents(&scope)).await?;
@@ -32,12 +33,13 @@ pub(super) async fn show(
 ) -> Result<Json<AgentDetail>, ApiError> {
     let id = agent_id(site, name)?;
     let asked = id.clone();
-    let (row, hosts, endpoints) = office
+    let (row, hosts, endpoints, host_keys) = office
         .ask(move |store| {
             Ok((
                 present(store, &asked)?,
                 store.hosts_of(&asked)?,
                 store.endpoints_of(&asked)?,
+                store.host_keys_of(&asked)?,
             ))
         })
         .await?;
@@ -47,6 +49,7 @@ pub(super) async fn show(
         agent: shown(row, seen),
         hosts,
         endpoints,
+        host_keys: host_keys.into_iter().map(shown_keys).collect(),
     }))
 }
 
@@ -75,6 +78,27 @@ pub(super) async fn change(
         })
         .await?;
     Ok(Json(shown(row, seen)))
+}
+
+pub(super) async fn trust_host_keys(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Segments((site, name)): Segments<(String, String)>,
+) -> Result<Json<HostKeysTrusted>, ApiError> {
+    let id = agent_id(site, name)?;
+    let asked = id.clone();
+    let held = office.ask(move |store| store.host_keys_of(&asked)).await?;
+    let mut record = about_agent("hostkey.trust", &id);
+    let held = held
+        .into_iter()
+        .filter_map(|row| Some((row.port, fingerprints(&row.held?))));
+    record.fact("keys", held.flat_map(|(_, keys)| keys).collect::<Vec<_>>());
+    let rows = office
+        .change(actor, record, Vec::new(), move |store| store.trust_host_keys(&id))
+        .await?;
+    Ok(Json(HostKeysTrusted {
+        host_keys: rows.into_iter().map(shown_keys).collect(),
+    }))
 }
 
 pub(super) async fn delete(
@@ -154,4 +178,21 @@ fn shown_endpoint(row: EndpointRow) -> api::Endpoint {
         port: row.port,
         mode: mode.to_owned(),
     }
+}
+
+fn shown_keys(row: HostKeyRow) -> api::HostKeys {
+    api::HostKeys {
+        trusted: fingerprints(&row.trusted),
+        held: row.held.as_ref().map(fingerprints),
+        held_at: row.held_at,
+        seen_at: row.seen_at,
+        host: row.host,
+        port: row.port,
+    }
+}
+
+/// The keys as OpenSSH prints their fingerprints.
+fn fingerprints(keys: &KeyLines) -> Vec<String> {
+    let key = |line: &String| ssh::parse_public_line(line).ok();
+    keys.iter().filter_map(key).map(|key| ssh::fingerprint(&key)).collect()
 }

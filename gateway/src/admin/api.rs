@@ -185,6 +185,33 @@ pub struct AgentDetail {
     pub hosts: BTreeSet<String>,
     /// What it offered last.
     pub endpoints: Vec<Endpoint>,
+    /// The SSH host keys of the servers behind its endpoints.
+    #[serde(default)]
+    pub host_keys: Vec<HostKeys>,
+}
+
+/// The SSH host keys of one endpoint, by their fingerprints as OpenSSH prints them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKeys {
+    /// The host; the site is the agent's.
+    pub host: String,
+    /// The port callers ask for.
+    pub port: u16,
+    /// What callers are given.
+    pub trusted: Vec<String>,
+    /// What the server shows, where that is something else: held until it is trusted.
+    pub held: Option<Vec<String>>,
+    /// Since when.
+    pub held_at: Option<i64>,
+    /// When the agent read them last.
+    pub seen_at: i64,
+}
+
+/// `POST /v1/agents/{site}/{name}/trust-hostkey`: the endpoints whose held keys are trusted from now on, as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKeysTrusted {
+    /// By host and port; none when nothing was held.
+    pub host_keys: Vec<HostKeys>,
 }
 
 /// An endpoint that an agent offers.

@@ -39,6 +39,7 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
             "/v1/agents/{site}/{name}",
             get(agents::show).patch(agents::change).delete(agents::delete),
         )
+        .route("/v1/agents/{site}/{name}/trust-hostkey", post(agents::trust_host_keys))
         .route("/v1/hosts", get(hosts::list).post(hosts::bind))
         .route("/v1/hosts/{site}/{host}/{agent}", delete(hosts::unbind))
         .route("/v1/sessions", get(sessions::list))

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use fairlead_identity::verify::Authenticated;
 use fairlead_runtime::frame;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
-use fairlead_wire::control::{Authority, Body, Control, Offer, Refused};
+use fairlead_wire::control::{Authority, Body, Control, HostKeyReport, Offer, Refused};
 use fairlead_wire::refusal::Reason;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc, watch};
@@ -70,6 +70,7 @@ enum Request {
     CertifyHostKey(String),
     Renew(Vec<u8>),
     RootsKept(Vec<Vec<u8>>),
+    HostKeys(HostKeyReport),
 }
 
 /// Hello, admission, Welcome.
@@ -238,6 +239,7 @@ fn hear(link: &Link, requests: &mpsc::Sender<Request>, action: Action) -> Ended 
         Action::CertifyHostKey(key) => Request::CertifyHostKey(key),
         Action::Renew(csr_der) => Request::Renew(csr_der),
         Action::RootsKept(roots) => Request::RootsKept(roots),
+        Action::HostKeys(report) => Request::HostKeys(report),
         Action::Reply(reply) => return post(link, reply),
         Action::Alive(nonce) => {
             link.pong.send_replace(nonce);
@@ -262,6 +264,7 @@ async fn answer(
 ) -> Ended {
     // What stands until the agent says otherwise, to be looked at again when its bindings change.
     let (mut offered, mut host_key) = (None, None);
+    let mut told = false;
     loop {
         let request = tokio::select! {
             request = waiting.recv() => request,
@@ -279,6 +282,7 @@ async fn answer(
             Some(Request::RootsKept(roots)) => {
                 shared.registrar.roots_kept(&link.agent, link.spki, roots).await;
             }
+            Some(Request::HostKeys(report)) => told |= take_host_keys(shared, link, report, !told).await?,
             None => {
                 if let Some(key) = &host_key {
                     certify(shared, link, key).await?;
@@ -322,6 +326,25 @@ async fn certify(shared: &Shared, link: &Link, key: &str) -> Ended {
         Err(reason) => Body::Refused(Refused::new(reason, "the host key was not certified")),
     };
     post(link, Control { body: Some(body) })
+}
+
+/// Whether some of the report were refused: told once for a link, whatever the agent goes on reporting.
+async fn take_host_keys(
+    shared: &Shared,
+    link: &Link,
+    report: HostKeyReport,
+    tell_refused: bool,
+) -> Result<bool, (Reason, String)> {
+    let taken = shared.registrar.host_keys(&link.agent, link.spki, report, tell_refused);
+    match taken.await {
+        Ok(refused) => Ok(refused > 0),
+        Err(Reason::Revoked) => Err((Reason::Revoked, "the agent's key was replaced".into())),
+        // It will report again.
+        Err(reason) => {
+            tracing::debug!(link = %link.boot, %reason, "host keys not taken");
+            Ok(false)
+        }
+    }
 }
 
 async fn renew(shared: &Shared, link: &Link, csr_der: Vec<u8>) -> Ended {

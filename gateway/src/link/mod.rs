@@ -17,7 +17,7 @@ use std::pin::Pin;
 
 use fairlead_identity::name::Label;
 use fairlead_identity::verify::{Authenticated, VerifyError};
-use fairlead_wire::control::{HostCertificate, Offer, OfferAnswer, Renewed, Welcome};
+use fairlead_wire::control::{HostCertificate, HostKeyReport, Offer, OfferAnswer, Renewed, Welcome};
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
 use rustls::pki_types::CertificateDer;
@@ -84,6 +84,15 @@ pub trait Registrar: Send + Sync + 'static {
         spki: [u8; 32],
         offer: Offer,
     ) -> Answer<'a, Result<OfferAnswer, Reason>>;
+    /// What the servers behind the agent's endpoints show. Returns how many of them are not the agent's own to report,
+    /// which `tell_refused` has told for the audit; an error is `revoked` as for an offer.
+    fn host_keys<'a>(
+        &'a self,
+        agent: &'a AgentKey,
+        spki: [u8; 32],
+        report: HostKeyReport,
+        tell_refused: bool,
+    ) -> Answer<'a, Result<usize, Reason>>;
     /// A certificate for the SSH host key of the agent's own server; `revoked` as for an offer.
     fn certify_host_key<'a>(
         &'a self,

@@ -1,6 +1,6 @@
 //! The control conversation of one link, without input or output: a frame goes in, what to do comes out.
 
-use fairlead_wire::control::{Body, Control, Hello, Offer};
+use fairlead_wire::control::{Body, Control, Hello, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version;
 
@@ -23,6 +23,8 @@ pub(super) enum Action {
     CertifyHostKey(String),
     /// Renew the certificate of the link's own key.
     Renew(Vec<u8>),
+    /// Take what the servers behind the agent's endpoints show.
+    HostKeys(HostKeyReport),
     /// Remember which roots the agent trusts, SHA-256 of each.
     RootsKept(Vec<Vec<u8>>),
     /// Send this.
@@ -55,6 +57,7 @@ impl LinkState {
             (Phase::Up, Body::Offer(offer)) => Action::Offer(offer),
             (Phase::Up, Body::HostKeyRequest(request)) => Action::CertifyHostKey(request.public_key),
             (Phase::Up, Body::Renew(renew)) => Action::Renew(renew.csr_der),
+            (Phase::Up, Body::HostKeyReport(report)) => Action::HostKeys(report),
             (Phase::Up, Body::RootsKept(kept)) => Action::RootsKept(kept.roots_sha256),
             (Phase::Up, Body::Ping(ping)) => Action::Reply(Control {
                 body: Some(Body::Pong(fairlead_wire::control::Pong { nonce: ping.nonce })),

@@ -100,6 +100,16 @@ impl Registrar for Memory {
         })
     }
 
+    fn host_keys<'a>(
+        &'a self,
+        _agent: &'a AgentKey,
+        _spki: [u8; 32],
+        _report: HostKeyReport,
+        _tell_refused: bool,
+    ) -> Answer<'a, Result<usize, Reason>> {
+        Box::pin(async { Ok(0) })
+    }
+
     fn certify_host_key<'a>(
         &'a self,
         _agent: &'a AgentKey,

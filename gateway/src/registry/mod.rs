@@ -6,6 +6,7 @@
 mod callers;
 mod conversing;
 mod enrolment;
+pub(crate) mod host_keys;
 mod links;
 
 pub(crate) use callers::named;

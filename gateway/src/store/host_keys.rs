@@ -43,6 +43,15 @@ pub(super) fn report(
         (true, Some(held)) if *held == report.keys => (pin.held.clone(), pin.held_at),
         (true, _) => (Some(report.keys.clone()), Some(now)),
     };
+    let seen_lately = now.saturating_sub(pin.seen_at) < TELL_EVERY_SECONDS;
+    if held == pin.held && seen_lately {
+        // Nothing to write: an agent that reports all day long does not keep the disk busy.
+        return Ok(if unknown {
+            HostKeyNews::Held { tell: false }
+        } else {
+            HostKeyNews::Known
+        });
+    }
     let is_news = unknown && pin.held.as_ref() != held.as_ref();
     let told_long_ago = pin
         .told_at
@@ -106,6 +115,7 @@ struct Pin {
     held: Option<KeyLines>,
     held_at: Option<i64>,
     told_at: Option<i64>,
+    seen_at: i64,
 }
 
 impl Pin {
@@ -116,7 +126,7 @@ impl Pin {
         report: &ReportedHostKeys,
     ) -> Result<Option<Self>, StoreError> {
         let mut statement = db.prepare(
-            "SELECT trusted, held, held_at, told_at FROM host_keys
+            "SELECT trusted, held, held_at, told_at, seen_at FROM host_keys
              WHERE site = ?1 AND agent = ?2 AND host = ?3 AND port = ?4 AND spki = ?5",
         )?;
         let mut rows = statement.query(params![agent.site, agent.name, report.host, report.port, spki])?;
@@ -126,6 +136,7 @@ impl Pin {
             held: held_column(row)?,
             held_at: row.get("held_at")?,
             told_at: row.get("told_at")?,
+            seen_at: row.get("seen_at")?,
         }))
     }
 }

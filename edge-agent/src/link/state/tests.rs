@@ -219,3 +219,20 @@ fn another_machine_with_its_identity_makes_it_wait_long_at_every_stage() {
         assert!(now >= 35 * SECOND, "{now:?}");
     }
 }
+
+#[test]
+fn host_keys_are_reported_once_the_offer_is_answered_and_whenever_they_are_read_anew() {
+    let mut state = LinkState::new(Introduction::default(), 1);
+    let reports = vec![HostKeyReport::default(), HostKeyReport::default()];
+    assert_eq!(state.handle(Duration::ZERO, Event::HostKeys(reports.clone())), []);
+    assert_eq!(state.handle_time(Duration::ZERO), [Command::Dial]);
+    state.handle(Duration::ZERO, Event::Connected(Vec::new()));
+    state.handle(Duration::ZERO, frame(Body::Welcome(welcome())));
+    let answered = state.handle(Duration::ZERO, frame(Body::OfferAnswer(OfferAnswer::default())));
+    let sent = |report: &HostKeyReport| send(Body::HostKeyReport(report.clone()));
+    assert_eq!(answered[1..], reports.iter().map(sent).collect::<Vec<_>>());
+    let anew = state.handle(SECOND, Event::HostKeys(reports[..1].to_vec()));
+    assert_eq!(anew, [sent(&reports[0])]);
+    state.handle(SECOND, Event::Lost);
+    assert_eq!(state.handle(SECOND, Event::HostKeys(reports)), []);
+}
