@@ -4,6 +4,7 @@
 //! up: with the last process, the namespace and every link in it are gone. Inside, [`Place`]s hang off it by a pair of
 //! virtual interfaces each. All of it needs root.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,13 +20,13 @@ pub const MIDDLE: &str = "10.77.0.1";
 /// Runs the test of this name again in a network namespace of its own, with `flag` set in its environment, and fails where
 /// that fails. `proof` must be among what it prints, which is returned.
 pub async fn again_in_one(test: &str, flag: &str, proof: &str) -> String {
-    let missing: Vec<&str> = ["unshare", "nsenter", "ip"]
+    let missing: Vec<&str> = ["unshare", "nsenter", "ip", "nft", "setpriv"]
         .into_iter()
         .filter(|tool| !on_path(tool))
         .collect();
     assert!(
         missing.is_empty(),
-        "this test needs {}: apt-get install iproute2 util-linux",
+        "this test needs {}: apt-get install iproute2 nftables util-linux",
         missing.join(", ")
     );
     let mut again = sbin("unshare");
@@ -115,6 +116,57 @@ impl Place {
     async fn ip(&self, arguments: &[&str]) {
         clients::run(self.within(&sbin_with("ip", arguments))).await.succeeded();
     }
+}
+
+/// Makes every address there is one of this namespace: a connection to anywhere leaves its process, and meets whoever
+/// listens here, or is refused at once.
+pub async fn everything_is_local() {
+    ip(&["link", "set", "lo", "up"]).await;
+    ip(&["route", "add", "local", "0.0.0.0/0", "dev", "lo"]).await;
+    ip(&["-6", "route", "add", "local", "::/0", "dev", "lo"]).await;
+}
+
+/// Puts rules of nftables in force.
+pub async fn nft(rules: &str) {
+    let mut nft = sbin_with("nft", &["-f", "-"]);
+    nft.stdin(Stdio::piped());
+    clients::run_with(nft, rules.as_bytes()).await.succeeded();
+}
+
+/// The packets that each named counter of a table has counted.
+pub async fn counted(table: &str) -> BTreeMap<String, u64> {
+    let nft = sbin_with("nft", &["-j", "list", "counters", "table", "inet", table]);
+    let listed: serde_json::Value = serde_json::from_slice(&clients::run(nft).await.succeeded().stdout).unwrap();
+    let counters = listed["nftables"].as_array().unwrap().iter();
+    let of = |counter: &serde_json::Value| {
+        let name = counter["name"].as_str()?.to_owned();
+        Some((name, counter["packets"].as_u64()?))
+    };
+    counters.filter_map(|item| of(&item["counter"])).collect()
+}
+
+/// The same program as a member of this group only, by which nftables tells it apart.
+pub fn as_group(program: &Command, group: &str) -> Command {
+    let program = program.as_std();
+    let mut with_group = sbin("setpriv");
+    with_group
+        .args(["--regid", group, "--clear-groups", "--"])
+        .arg(program.get_program())
+        .args(program.get_args());
+    with_group
+}
+
+/// The same program, for which another file stands at /etc/resolv.conf.
+pub fn with_resolv_conf(program: &Command, file: &Path) -> Command {
+    let program = program.as_std();
+    let mut elsewhere = sbin("unshare");
+    let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    elsewhere
+        .args(["--mount", "--", "sh", "-c", script])
+        .arg(file)
+        .arg(program.get_program())
+        .args(program.get_args());
+    elsewhere
 }
 
 async fn ip(arguments: &[&str]) {

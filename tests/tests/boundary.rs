@@ -22,6 +22,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fairlead_tests::clients::{self, Finished, Running, stock};
+use fairlead_tests::netns::{self, as_group};
 use fairlead_tests::programs::{
     AgentHome, DOMAIN, Daemon, GatewayHome, PATIENCE, UserHome, account, free_port, throw_away, until,
 };
@@ -59,31 +60,9 @@ fn no_connection_leaves_the_gateway_whatever_is_asked_of_it() {
         runtime.block_on(inside());
         return;
     }
-    let missing: Vec<&str> = ["unshare", "ip", "nft", "setpriv"]
-        .into_iter()
-        .filter(|tool| !on_path(tool))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "this test needs {}: apt-get install iproute2 nftables util-linux",
-        missing.join(", ")
-    );
-    let mut again = sbin("unshare");
-    again.arg("--net").arg("--").arg(std::env::current_exe().unwrap());
-    again
-        .args([
-            "--exact",
-            "no_connection_leaves_the_gateway_whatever_is_asked_of_it",
-            "--nocapture",
-        ])
-        .env(INSIDE, "1");
-    let finished = runtime.block_on(clients::run(again));
-    println!("{}{}", finished.text(), finished.stderr);
-    assert!(finished.status.success(), "inside the namespace: {}", finished.status);
-    assert!(
-        finished.text().contains("BOUNDARY HELD"),
-        "the test did not run inside the namespace"
-    );
+    let test = "no_connection_leaves_the_gateway_whatever_is_asked_of_it";
+    let proof = netns::again_in_one(test, INSIDE, "BOUNDARY HELD");
+    println!("{}", runtime.block_on(proof));
 }
 
 async fn inside() {
@@ -350,16 +329,8 @@ struct Counts {
 
 impl Counts {
     async fn now() -> Self {
-        let mut nft = sbin("nft");
-        nft.args(["-j", "list", "counters", "table", "inet", "boundary"]);
-        let listed: serde_json::Value = serde_json::from_slice(&clients::run(nft).await.succeeded().stdout).unwrap();
-        let counters = listed["nftables"].as_array().unwrap();
-        let packets = |name: &str| {
-            let counter = counters.iter().find(|item| item["counter"]["name"] == name);
-            counter.unwrap_or_else(|| panic!("no {name} in {listed:#}"))["counter"]["packets"]
-                .as_u64()
-                .unwrap()
-        };
+        let counters = netns::counted("boundary").await;
+        let packets = |name: &str| counters[name];
         Self {
             gateway_connections: packets("gateway_connections"),
             gateway_datagrams: packets("gateway_datagrams"),
@@ -373,15 +344,7 @@ impl Counts {
 /// Makes every address local and counts what the two programs send: connections they open, and datagrams that are not
 /// of the link between them.
 async fn fence(link: u16, listed: u16) {
-    for arguments in [
-        "link set lo up",
-        "route add local 0.0.0.0/0 dev lo",
-        "-6 route add local ::/0 dev lo",
-    ] {
-        let mut ip = sbin("ip");
-        ip.args(arguments.split(' '));
-        clients::run(ip).await.succeeded();
-    }
+    netns::everything_is_local().await;
     let rules = format!(
         "table inet boundary {{
             counter gateway_connections {{}}
@@ -399,20 +362,7 @@ async fn fence(link: u16, listed: u16) {
             }}
         }}\n"
     );
-    let mut nft = sbin("nft");
-    nft.args(["-f", "-"]);
-    clients::run_with(piped(nft), rules.as_bytes()).await.succeeded();
-}
-
-/// The same program as a member of one group only.
-fn as_group(program: &Command, group: &str) -> Command {
-    let program = program.as_std();
-    let mut with_group = sbin("setpriv");
-    with_group
-        .args(["--regid", group, "--clear-groups", "--"])
-        .arg(program.get_program())
-        .args(program.get_args());
-    with_group
+    netns::nft(&rules).await;
 }
 
 fn piped(mut command: Command) -> Command {
@@ -423,26 +373,6 @@ fn piped(mut command: Command) -> Command {
 fn null(mut command: Command) -> Command {
     command.stdin(Stdio::null());
     command
-}
-
-/// A program that Debian keeps in sbin, which need not be on the path.
-fn sbin(program: &str) -> Command {
-    let mut command = stock(program);
-    command.env("PATH", search_path());
-    command
-}
-
-fn search_path() -> String {
-    format!(
-        "{}:/usr/sbin:/sbin:/usr/bin:/bin",
-        std::env::var("PATH").unwrap_or_default()
-    )
-}
-
-fn on_path(program: &str) -> bool {
-    search_path()
-        .split(':')
-        .any(|folder| std::path::Path::new(folder).join(program).is_file())
 }
 
 #[test]

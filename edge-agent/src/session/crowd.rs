@@ -6,27 +6,68 @@ use std::sync::{Mutex, PoisonError};
 use fairlead_wire::refusal::Reason;
 use tokio::time::Instant;
 
-/// Sessions a gateway may ask for in one go after a quiet time.
-const BURST: f64 = 1024.0;
-/// And each second from then on.
-const PER_SECOND: f64 = 256.0;
+/// What may be asked for in one go after a quiet time, and each second from then on.
+#[derive(Clone, Copy)]
+struct Pace {
+    burst: f64,
+    per_second: f64,
+}
 
-/// A bucket of permissions to ask, and the count of those that asked in vain.
+/// Sessions, and whatever else a stream begins with.
+const STREAMS: Pace = Pace {
+    burst: 1024.0,
+    per_second: 256.0,
+};
+/// Questions about the file. Enough for people; for somebody who tries names and times it is as slow as sessions are loud.
+const QUESTIONS: Pace = Pace {
+    burst: 32.0,
+    per_second: 4.0,
+};
+
+/// Permissions to ask, and the count of those that asked in vain.
 pub(crate) struct Crowd {
     state: Mutex<State>,
 }
 
 struct State {
+    streams: Bucket,
+    questions: Bucket,
+    turned_away: BTreeMap<Reason, u64>,
+}
+
+struct Bucket {
+    pace: Pace,
     room: f64,
     since: Instant,
-    turned_away: BTreeMap<Reason, u64>,
+}
+
+impl Bucket {
+    fn full(pace: Pace) -> Self {
+        Self {
+            pace,
+            room: pace.burst,
+            since: Instant::now(),
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let gained = now.duration_since(self.since).as_secs_f64() * self.pace.per_second;
+        self.room = (self.room + gained).min(self.pace.burst);
+        self.since = now;
+        let has_room = self.room >= 1.0;
+        if has_room {
+            self.room -= 1.0;
+        }
+        has_room
+    }
 }
 
 impl Crowd {
     pub(crate) fn new() -> Self {
         let state = State {
-            room: BURST,
-            since: Instant::now(),
+            streams: Bucket::full(STREAMS),
+            questions: Bucket::full(QUESTIONS),
             turned_away: BTreeMap::new(),
         };
         Self {
@@ -34,19 +75,14 @@ impl Crowd {
         }
     }
 
-    /// Takes one permission, if there is one.
+    /// Takes one permission for a stream, if there is one.
     pub(super) fn has_room(&self) -> bool {
-        self.with(|state| {
-            let now = Instant::now();
-            let gained = now.duration_since(state.since).as_secs_f64() * PER_SECOND;
-            state.room = (state.room + gained).min(BURST);
-            state.since = now;
-            let has_room = state.room >= 1.0;
-            if has_room {
-                state.room -= 1.0;
-            }
-            has_room
-        })
+        self.with(|state| state.streams.take())
+    }
+
+    /// Takes one permission for a question, if there is one.
+    pub(super) fn has_room_for_a_question(&self) -> bool {
+        self.with(|state| state.questions.take())
     }
 
     /// Counts one that was turned away; true for the first since the last [`Self::take`].
@@ -83,6 +119,7 @@ mod tests {
         assert_eq!(admitted(5000), 256);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(admitted(5000), 1024);
+        assert_eq!((0..100).filter(|_| crowd.has_room_for_a_question()).count(), 32);
         assert!(crowd.count(Reason::Limit));
         assert!(!crowd.count(Reason::Limit));
         assert!(!crowd.count(Reason::AgentStopping));

@@ -124,6 +124,10 @@ impl Services {
             }
         };
         if let Some(about) = asked.question {
+            if !self.crowd.has_room_for_a_question() {
+                let refusal = Refusal::new(Reason::Limit, "too many questions at once");
+                return self.refuse(&asked, refusal, &mut to_caller).await;
+            }
             return self.answer_question(&asked, about, &mut to_caller).await;
         }
         // In the table before it is decided: whatever changes from here on finds the session there.

@@ -26,7 +26,8 @@ impl Services {
     /// Refuses what could not be read as a session.
     pub(super) async fn refuse_unread(&self, unusable: NoOpen, to_caller: &mut SendStream) {
         let NoOpen { refusal, open } = unusable;
-        tracing::warn!(reason = %refusal.reason, "the gateway sent no usable Open");
+        // No louder: the audit has it, and a peer that floods shall not fill the log.
+        tracing::debug!(reason = %refusal.reason, "the gateway sent no usable Open");
         let mut record = Record::new("session.refuse");
         record.policy = Some(self.list().digest().to_owned());
         record.session = open.session_id().ok().map(|session| session.to_string());
