@@ -143,7 +143,10 @@ mod enabled {
     fn told(ending: &Ending) -> (Reason, &'static str) {
         let words = match ending.reason {
             _ if ending.name == "paused" => ": this device is paused by its owner",
-            Reason::PolicyChanged if ending.rule.is_some() => ": the rules of this device do not permit it any more",
+            // Only this side says why; what the gateway withdraws comes as a bare reason.
+            Reason::PolicyChanged if !ending.detail.is_empty() => {
+                ": the rules of this device do not permit it any more"
+            }
             _ => "",
         };
         (ending.reason.told_to_caller(true), words)
