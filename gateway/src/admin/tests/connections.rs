@@ -24,7 +24,7 @@ async fn the_socket_is_for_its_group_only_and_goes_with_the_gateway() {
 async fn a_live_socket_is_refused_and_a_dead_one_replaced() {
     let lab = Lab::start().await;
     let text = Admin::bind(&settings(lab.socket())).await.unwrap_err().to_string();
-    assert!(text.contains("another gateway already answers"), "{text}");
+    assert!(text.contains("another process already answers"), "{text}");
     assert_eq!(lab.get("/v1/users").await, json!({"users": []}));
 
     let stale = lab.directory.path().join("stale.sock");
