@@ -252,6 +252,7 @@ impl<'i> Field<'i> {
             now: at,
             enforce,
             ssh: None,
+            postgres: None,
         }
     }
 

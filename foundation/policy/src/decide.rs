@@ -106,6 +106,8 @@ enum Stage {
 struct Voice<'r> {
     /// `None` for a tunnel.
     act: Option<(&'static str, CelString<'static>)>,
+    /// What the protocol tells has been read, although there are no acts to enforce (Postgres).
+    has_read: bool,
     /// The first rule that allows, and its place among the rules heard.
     allowed: Option<(usize, &'r CompiledRule)>,
     /// The first rule that denies.
@@ -128,7 +130,10 @@ impl<'r> Tally<'r> {
             ..Voice::default()
         };
         let voices = match request.enforce {
-            Enforcement::Tunnel => vec![Voice::default()],
+            Enforcement::Tunnel => vec![Voice {
+                has_read: request.postgres.is_some(),
+                ..Voice::default()
+            }],
             // With facts the question is about the one act they name.
             Enforcement::Acts(acts) => acts
                 .iter()
@@ -236,7 +241,7 @@ impl<'r> Voice<'r> {
     }
 
     fn hear(&mut self, place: usize, rule: &'r CompiledRule, outcome: Outcome, stage: Stage) {
-        let blind = self.act.is_none() && rule.needs_acts;
+        let blind = self.act.is_none() && rule.needs_acts && !self.has_read;
         let open = stage == Stage::Opening && !blind;
         match (rule.effect, outcome) {
             (_, Outcome::False) | (Effect::Allow, Outcome::Failed) => {}

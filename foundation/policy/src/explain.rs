@@ -252,7 +252,10 @@ impl Asked<'_> {
             enforce: rule.enforce,
             decides,
             said,
-            hidden: rule.needs_acts && self.request.enforce == Enforcement::Tunnel && said <= Said::Failed,
+            hidden: rule.needs_acts
+                && self.request.enforce == Enforcement::Tunnel
+                && self.request.postgres.is_none()
+                && said <= Said::Failed,
             parts: Vec::new(),
             saw: Vec::new(),
         };

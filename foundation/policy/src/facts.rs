@@ -39,6 +39,7 @@ pub(crate) struct Facts<'r> {
     now: Option<Box<dyn Val>>,
     ssh_user: Option<CelString<'r>>,
     ssh_command: Option<CelString<'r>>,
+    postgres: Option<[CelString<'r>; 3]>,
     protocol: Protocol,
 }
 
@@ -51,6 +52,7 @@ impl<'r> Facts<'r> {
             endpoint,
             conn,
             ssh,
+            postgres,
             ..
         } = request;
         if !within_bounds(request) {
@@ -80,6 +82,9 @@ impl<'r> Facts<'r> {
             started: engine.timestamp(seconds(conn.started)),
             now: engine.timestamp(seconds(request.now)),
             ssh_user: ssh.as_ref().map(|s| s.user.as_str().into()),
+            postgres: postgres
+                .as_ref()
+                .map(|p| [&p.user, &p.database, &p.application_name].map(|text| text.as_str().into())),
             ssh_command: ssh.as_ref().map(|s| s.command.as_str().into()),
             protocol: endpoint.protocol,
         })
@@ -144,6 +149,9 @@ impl<'r> Facts<'r> {
             "time.now" => self.now.as_deref()?,
             "ssh.user" => self.ssh_user.as_ref()?,
             "ssh.command" => self.ssh_command.as_ref()?,
+            "postgres.user" => &self.postgres.as_ref()?[0],
+            "postgres.database" => &self.postgres.as_ref()?[1],
+            "postgres.application_name" => &self.postgres.as_ref()?[2],
             "ssh.action" if self.protocol == Protocol::Ssh => act?,
             "mqtt.action" if self.protocol == Protocol::Mqtt => act?,
             _ => return None,
@@ -170,6 +178,10 @@ fn within_bounds(request: &Request) -> bool {
         && ssh
             .as_ref()
             .is_none_or(|s| short(&s.user) && short(&s.action) && s.command.len() <= MAX_COMMAND_BYTES)
+        && request
+            .postgres
+            .as_ref()
+            .is_none_or(|p| [&p.user, &p.database, &p.application_name].into_iter().all(short))
 }
 
 /// Whole seconds since 1970, negative before.

@@ -52,6 +52,6 @@ pub use mistake::{MAX_MISTAKES, Mistake, Warning};
 pub use policy::{AccessPolicy, LocalRules, MAX_FILES, MAX_RULES, MAX_SET_BYTES, Source, policy_digest};
 pub use request::{
     AgentFacts, Allowed, Caller, CallerKind, Conn, Decision, Denied, DenyReason, Effect, Enforcement, Limits,
-    MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, Request, RuleRef, ShadowMatch, SshFacts,
+    MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, PostgresFacts, Request, RuleRef, ShadowMatch, SshFacts,
 };
 pub use schema::Document;

@@ -36,6 +36,9 @@ pub struct Request {
     /// Facts of an SSH session, where they are known (the agent's own server; later a gateway that terminates SSH). With
     /// them the decision is about the one act they name; without them `ssh.user` and `ssh.command` are unknown.
     pub ssh: Option<SshFacts>,
+    /// Facts of a Postgres session, where whoever asks has read them from the client's own bytes. Without them the
+    /// `postgres.*` variables are unknown, and a rule that reads them never allows.
+    pub postgres: Option<PostgresFacts>,
 }
 
 /// Who asks.
@@ -104,6 +107,17 @@ pub struct Conn {
     pub client_port: u16,
     /// When the connection was accepted: `conn.ts.start`, in whole seconds.
     pub started: SystemTime,
+}
+
+/// Facts of a Postgres session: what the StartupMessage asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresFacts {
+    /// The database user.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// What the client calls itself; empty where it does not say.
+    pub application_name: String,
 }
 
 /// Facts of an SSH session.

@@ -63,6 +63,7 @@ impl Test {
             now,
             enforce: enforce?,
             ssh: None,
+            postgres: None,
         };
         Some(Self {
             at: node.at,

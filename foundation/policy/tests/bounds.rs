@@ -38,6 +38,7 @@ fn request() -> Request {
         now,
         enforce: Enforcement::Tunnel,
         ssh: None,
+        postgres: None,
     }
 }
 

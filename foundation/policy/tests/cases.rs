@@ -132,6 +132,7 @@ fn request(case: &Case) -> Request {
             action: s.action.clone(),
             command: s.command.clone(),
         }),
+        postgres: None,
     }
 }
 

@@ -97,6 +97,7 @@ fn request(ask: &Ask) -> Request {
         }),
         endpoint,
         ssh: None,
+        postgres: None,
     }
 }
 

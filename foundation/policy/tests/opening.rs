@@ -55,6 +55,7 @@ fn request(enforce: Enforcement, command: Option<&str>) -> Request {
             action: "exec".to_owned(),
             command: command.to_owned(),
         }),
+        postgres: None,
     }
 }
 

@@ -16,5 +16,6 @@
 )]
 
 pub mod first_bytes;
+pub mod postgres;
 
 pub use first_bytes::{FirstBytes, classify};

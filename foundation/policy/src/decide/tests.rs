@@ -174,6 +174,7 @@ fn request(random: &mut Random) -> Request {
             action: random.one(&["shell", "exec"]).to_owned(),
             command: String::new(),
         }),
+        postgres: None,
     }
 }
 
