@@ -324,11 +324,11 @@ impl Checker<'_> {
     }
 
     fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {
-        if !matches!(url.protocol, Protocol::Ssh | Protocol::Tcp | Protocol::Tls) {
+        if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres") {
             self.at(
                 place,
                 format!(
-                    "this release serves ssh://, tcp:// and tls:// endpoints; {}:// comes later",
+                    "this release serves ssh://, tcp://, tls:// and postgres:// endpoints; {}:// comes later",
                     url.protocol
                 ),
             );
@@ -352,7 +352,8 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let tls = self.upstream_tls(written, speaks_tls)?;
+        let is_postgres = url.is_some_and(|url| url.protocol == Protocol::Postgres);
+        let tls = self.upstream_tls(written, speaks_tls, is_postgres)?;
         let address = match rest.parse::<HostPort>() {
             Ok(address) => address,
             Err(error) => {
@@ -399,10 +400,21 @@ impl Checker<'_> {
     }
 
     /// `None` after a mistake, else what was asked for.
-    fn upstream_tls(&mut self, written: &WrittenUpstream, speaks_tls: bool) -> Option<Option<UpstreamTls>> {
+    fn upstream_tls(
+        &mut self,
+        written: &WrittenUpstream,
+        speaks_tls: bool,
+        is_postgres: bool,
+    ) -> Option<Option<UpstreamTls>> {
+        if is_postgres && speaks_tls {
+            let text =
+                "a database is asked for TLS in its own protocol: write tcp://HOST:PORT, and tls: { … } beside it";
+            self.at(&written.url, text);
+            return None;
+        }
         match (&written.tls, speaks_tls) {
             (None, false) => Some(None),
-            (Some(tls), false) => {
+            (Some(tls), false) if !is_postgres => {
                 self.at(tls, "write tls://HOST:PORT to speak TLS to this upstream");
                 None
             }
@@ -411,7 +423,7 @@ impl Checker<'_> {
                 self.at(&written.url, text);
                 None
             }
-            (Some(tls), true) => match UpstreamTls::check(&tls.value) {
+            (Some(tls), _) => match UpstreamTls::check(&tls.value) {
                 Ok(checked) => Some(Some(checked)),
                 Err((about_file, text)) => {
                     match tls.value.ca_file.as_ref().filter(|_| about_file) {

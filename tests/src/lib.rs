@@ -21,6 +21,7 @@ pub mod hand_made;
 pub mod lab;
 pub mod name_server;
 pub mod netns;
+pub mod postgres;
 pub mod programs;
 pub mod redis;
 pub mod sshd;

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use fairlead_identity::name::{EndpointUrl, Label};
-use fairlead_policy::{self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, RuleRef, SshFacts};
+use fairlead_identity::name::{EndpointUrl, Label, Protocol};
+use fairlead_policy::{
+    self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, PostgresFacts, RuleRef, SshFacts,
+};
+use fairlead_protocol::postgres::Startup;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::open::{self as wire, Open};
 use fairlead_wire::refusal::Reason;
@@ -68,6 +71,8 @@ pub struct Asked {
     pub at: SystemTime,
     /// Only what the file says is asked for, at this moment; nothing is to be opened.
     pub question: Option<SystemTime>,
+    /// What a Postgres client asks for, read by the agent itself from the client's own bytes.
+    pub postgres: Option<Startup>,
 }
 
 /// A no of the customer's file.
@@ -141,6 +146,7 @@ impl Asked {
             acts: open.acts.iter().cloned().collect(),
             at,
             question: open.is_question().then(|| asked_about(open.started_unix_ms)),
+            postgres: None,
         })
     }
 }
@@ -283,6 +289,12 @@ impl AllowList {
         Explained { verdict, why }
     }
 
+    /// Whether the endpoint's rules are to be asked about what a Postgres client says first.
+    pub fn reads_startup(&self, asked: &Asked) -> bool {
+        let listed = self.endpoints.get(&asked.endpoint);
+        asked.endpoint.protocol == Protocol::Postgres && listed.is_some_and(|endpoint| endpoint.rules.is_some())
+    }
+
     fn listed(&self, asked: &Asked) -> Result<&Endpoint, Refusal> {
         let endpoint = self.endpoints.get(&asked.endpoint);
         endpoint.ok_or_else(|| Refusal::new(Reason::NotListed, "the agent's file does not list this endpoint"))
@@ -311,6 +323,11 @@ impl AllowList {
             now,
             enforce,
             ssh,
+            postgres: asked.postgres.as_ref().map(|startup| PostgresFacts {
+                user: startup.user().to_owned(),
+                database: startup.database().to_owned(),
+                application_name: startup.parameter("application_name").to_owned(),
+            }),
         }
     }
 }

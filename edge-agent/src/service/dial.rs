@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_identity::name::Protocol;
+use fairlead_protocol::postgres;
 use fairlead_runtime::relay;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -44,15 +47,37 @@ pub enum Dialled {
 ///
 /// # Errors
 /// See [`DialError`].
-pub async fn dial(upstream: &TcpUpstream, addresses: &[SocketAddr], deadline: Instant) -> Result<Dialled, DialError> {
+pub async fn dial(
+    upstream: &TcpUpstream,
+    protocol: Protocol,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<Dialled, DialError> {
     let dialled = async {
-        let stream = try_all(addresses).await?;
+        let mut stream = try_all(addresses).await?;
+        if upstream.tls.is_some() && protocol == Protocol::Postgres {
+            ask_postgres_for_tls(&mut stream).await?;
+        }
         match &upstream.tls {
             None => Ok(Dialled::Plain(stream)),
             Some(tls) => Ok(Dialled::Tls(Box::new(secure(upstream, tls, stream).await?))),
         }
     };
     timeout_at(deadline, dialled).await.unwrap_or(Err(DialError::TimedOut))
+}
+
+/// A database speaks TLS once it was asked in its own protocol.
+async fn ask_postgres_for_tls(stream: &mut TcpStream) -> Result<(), DialError> {
+    let failed = |error: std::io::Error| DialError::Tls(format!("the database: {error}"));
+    stream.write_all(&postgres::tls_request()).await.map_err(failed)?;
+    // One byte and no more: what follows belongs to the handshake.
+    let mut answer = [0];
+    stream.read_exact(&mut answer).await.map_err(failed)?;
+    if answer == postgres::ACCEPT_TLS {
+        Ok(())
+    } else {
+        Err(DialError::Tls("the database: it does not speak TLS".into()))
+    }
 }
 
 /// The TLS handshake with an upstream; the name to be proven is the one in the file.

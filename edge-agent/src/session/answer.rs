@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use fairlead_protocol::postgres::{self, Opening, Startup};
 use fairlead_runtime::frame;
 use fairlead_runtime::relay::Sink;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
@@ -43,6 +44,27 @@ pub(super) async fn read_open(from_caller: &mut RecvStream, now: SystemTime) -> 
     let body = body.ok_or_else(|| malformed("the stream ended before Open".into()))?;
     let open: Open = codec::decode_body(&body).map_err(|error| malformed(error.to_string()))?;
     Asked::read(&open, now).map_err(|refusal| Box::new(NoOpen { refusal, open }))
+}
+
+/// Reads what a Postgres client says first, which follows `Open`, and not a byte more.
+pub(super) async fn read_startup(from_caller: &mut RecvStream) -> Result<Startup, String> {
+    let mut bytes = vec![0; 8];
+    from_caller
+        .read_exact(&mut bytes)
+        .await
+        .map_err(|error| error.to_string())?;
+    // The length says how much follows; one that no first packet has is refused before anything is reserved.
+    if let Ok(None) = postgres::read_opening(&bytes) {
+        let said = bytes.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length));
+        bytes.resize(usize::try_from(said).unwrap_or(0), 0);
+        let rest = bytes.get_mut(8..).unwrap_or_default();
+        from_caller.read_exact(rest).await.map_err(|error| error.to_string())?;
+    }
+    match postgres::read_opening(&bytes) {
+        Ok(Some((Opening::Startup(startup), _))) => Ok(startup),
+        Ok(_) => Err("the caller does not begin a Postgres session".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Sends the answer; a refusal also finishes the stream. False when the gateway is gone.

@@ -31,7 +31,7 @@ impl Services {
         let addresses = live.settled.get().map(|settled| settled.addresses.as_slice());
         let deadline = Instant::now() + DIAL_LIMIT;
         let upstream = tokio::select! {
-            upstream = dial(target, addresses.unwrap_or_default(), deadline) => upstream,
+            upstream = dial(target, live.asked.endpoint.protocol, addresses.unwrap_or_default(), deadline) => upstream,
             ending = self.lapsed(live, limits, &to_caller) => {
                 to_caller.abort(ending.reason.code());
                 return Some(ending);
@@ -71,6 +71,13 @@ impl Services {
         (mut from_caller, mut to_caller): (RecvStream, SendStream),
         (mut from_upstream, mut to_upstream): (S, K),
     ) -> Option<Ending> {
+        // What the agent has read to decide by goes first, as it was judged.
+        if let Some(startup) = &live.asked.postgres
+            && let Err(error) = to_upstream.send(startup.to_bytes().into()).await
+        {
+            to_caller.abort(Reason::UpstreamFailed.code());
+            return Some(Ending::with(Reason::UpstreamFailed, error.to_string()));
+        }
         let mut lapsed = None;
         let ending = self.lapsed(live, limits, &to_caller);
         let lapse = async { lapsed = Some(ending.await) };

@@ -37,7 +37,7 @@ pub(crate) use table::{Ending, Live, Table};
 
 use table::Settled;
 
-use answer::{NoOpen, answer, read_open, turn_away, withdrawn};
+use answer::{NoOpen, answer, read_open, read_startup, turn_away, withdrawn};
 
 /// `Open` must be complete this soon after its stream began.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -130,6 +130,10 @@ impl Services {
             }
             return self.answer_question(&asked, about, &mut to_caller).await;
         }
+        let asked = match self.heard(asked, &mut from_caller).await {
+            Ok(asked) => asked,
+            Err((asked, refusal)) => return self.refuse(&asked, refusal, &mut to_caller).await,
+        };
         // In the table before it is decided: whatever changes from here on finds the session there.
         let Some(seat) = self.live.enter(asked.clone()) else {
             let refusal = Refusal::new(Reason::Malformed, "a session with this id lives");
@@ -156,6 +160,23 @@ impl Services {
             Err(()) => OpenAnswer::refused(Refused::new(Reason::AuditFailed, "")),
         };
         answer(to_caller, answered).await;
+    }
+
+    /// Reads what the caller's protocol says first, where the customer's rules may ask about it: from the bytes
+    /// themselves, whatever the gateway makes of them.
+    async fn heard(&self, mut asked: Asked, from_caller: &mut RecvStream) -> Result<Asked, (Asked, Refusal)> {
+        if !self.list().reads_startup(&asked) {
+            return Ok(asked);
+        }
+        let heard = timeout(OPEN_LIMIT, read_startup(from_caller)).await;
+        let heard = heard.unwrap_or_else(|_| Err("no startup packet within 10 s, and this endpoint has rules".into()));
+        match heard {
+            Ok(startup) => {
+                asked.postgres = Some(startup);
+                Ok(asked)
+            }
+            Err(detail) => Err((asked, Refusal::new(Reason::Malformed, detail))),
+        }
     }
 
     /// Everything that must be true before a byte leaves for the upstream; ends with the audit line that says so.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use fairlead_identity::name::{EndpointUrl, Label};
-use fairlead_policy::{self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement};
+use fairlead_policy::{self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement, PostgresFacts};
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
@@ -36,6 +37,17 @@ pub struct AccessRequest {
     /// How many changes of policy, callers and agents had been noted when the facts of this request were begun to be
     /// read. A session that enters at a higher count is decided again at once: nothing changes in between unseen.
     pub as_of: u64,
+    /// What the caller's protocol has said first.
+    pub spoken: Spoken,
+}
+
+/// What a caller's protocol says first, where the face has read it; empty for everything else.
+#[derive(Clone, Debug, Default)]
+pub struct Spoken {
+    /// What a Postgres client asks for.
+    pub postgres: Option<PostgresFacts>,
+    /// The bytes themselves, which the agent reads before it decides by its own rules.
+    pub first_bytes: Bytes,
 }
 
 /// What the store says of a live session at this moment.
@@ -162,13 +174,10 @@ impl Gate {
     pub fn decide(&self, request: &AccessRequest) -> Result<Permit, Denial> {
         let policy = self.policy.load();
         let verdict = match &request.target {
-            Some(target) => match policy.decide(&question(
-                request.caller.facts(),
-                target,
-                request.client,
-                request.now,
-                request.now,
-            )) {
+            Some(target) => match policy.decide(&policy::Request {
+                postgres: request.spoken.postgres.clone(),
+                ..question(request.caller.facts(), target, request.client, request.now, request.now)
+            }) {
                 Decision::Allow(allowed) => Ok((target.clone(), allowed)),
                 Decision::Deny(denied) => Err(denied),
             },
@@ -220,7 +229,11 @@ pub fn decide_again_by(policy: &AccessPolicy, given: &Given, present: &Present, 
     let Some(target) = &present.target else {
         return lost(Reason::PolicyChanged, "unknown-endpoint", None);
     };
-    match policy.decide(&question(caller.facts(), target, given.client, given.started, now)) {
+    let asked = policy::Request {
+        postgres: given.spoken.postgres.clone(),
+        ..question(caller.facts(), target, given.client, given.started, now)
+    };
+    match policy.decide(&asked) {
         Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => Ok(()),
         Decision::Allow(allowed) => lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
         Decision::Deny(denied) => lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
@@ -263,5 +276,6 @@ pub fn question(
             Enforcement::Tunnel
         },
         ssh: None,
+        postgres: None,
     }
 }

@@ -11,7 +11,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::caller::Caller;
-use super::gate::{AccessRequest, Target};
+use super::gate::{AccessRequest, Spoken, Target};
 
 /// Leave to open one session. Exists only as the product of [`super::Gate::decide`]; cannot be cloned.
 ///
@@ -40,6 +40,8 @@ pub struct Given {
     pub acts: BTreeSet<String>,
     /// The rule that allowed it.
     pub rule: RuleRef,
+    /// What the caller's protocol had said first.
+    pub spoken: Spoken,
     /// Ends everything done under the permit, with the reason the caller is told. The first reason wins.
     pub lapse: Lapse<Reason>,
     lost: OnceLock<Lost>,
@@ -83,6 +85,7 @@ impl Permit {
             started: request.now,
             acts: allowed.acts,
             rule: allowed.rule,
+            spoken: request.spoken.clone(),
             lapse: Lapse::new(),
             lost: OnceLock::new(),
         };

@@ -78,6 +78,7 @@ impl OpenGate {
             client: ([192, 0, 2, 1], 4711).into(),
             now: SystemTime::now(),
             as_of,
+            spoken: super::Spoken::default(),
         };
         self.gate.decide(&request).unwrap()
     }

@@ -156,6 +156,10 @@ fn asked(request: &AccessRequest, event: &'static str) -> Record {
     record.session = Some(request.session.to_string());
     called(&mut record, &request.caller);
     record.client_ip = Some(request.client.ip().to_string());
+    if let Some(postgres) = &request.spoken.postgres {
+        record.fact("user", postgres.user.as_str());
+        record.fact("database", postgres.database.as_str());
+    }
     record
 }
 

@@ -11,7 +11,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::{Answer, Callers};
-use crate::access::{AccessRequest, Caller, Denial, Gate, Target};
+use crate::access::{AccessRequest, Caller, Denial, Gate, Spoken, Target};
 use crate::session::{Session, Sessions};
 
 /// The longest part of a caller's words that goes into the audit.
@@ -102,6 +102,20 @@ impl Door {
     /// A [`Denial`] that is safe to show to the caller. A name that is no endpoint, not even a valid one, is denied the
     /// same way as a forbidden one. Who was shut out since the login is told `revoked`.
     pub async fn enter(&self, caller: &Arc<Caller>, wanted: Wanted<'_>, client: SocketAddr) -> Result<Session, Denial> {
+        self.enter_saying(caller, wanted, Spoken::default(), client).await
+    }
+
+    /// As [`Door::enter`], where the face has read what the caller's protocol says first.
+    ///
+    /// # Errors
+    /// As [`Door::enter`].
+    pub async fn enter_saying(
+        &self,
+        caller: &Arc<Caller>,
+        wanted: Wanted<'_>,
+        spoken: Spoken,
+        client: SocketAddr,
+    ) -> Result<Session, Denial> {
         // Before anything is looked up, so that no change in between goes unseen.
         let as_of = self.sessions.changes_noted();
         let (host, asked) = match wanted {
@@ -119,7 +133,10 @@ impl Door {
             },
             Err(_) => None,
         };
-        let request = self.request(&Arc::new(present), asked, target, client, as_of);
+        let request = AccessRequest {
+            spoken,
+            ..self.request(&Arc::new(present), asked, target, client, as_of)
+        };
         let permit = self.gate.decide(&request)?;
         self.sessions.open(permit).await
     }
@@ -239,6 +256,7 @@ impl Door {
             client,
             now: self.clock.now(),
             as_of,
+            spoken: Spoken::default(),
         }
     }
 }

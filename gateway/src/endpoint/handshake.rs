@@ -88,7 +88,6 @@ impl Handshake {
     }
 
     /// Meets a client that has asked for TLS in the protocol of the kind called `name`.
-    #[expect(dead_code, reason = "for kinds that ask for TLS in their own protocol")]
     pub(super) async fn meet_inside(&self, name: &str, stream: ClientStream, client: SocketAddr) -> Option<TlsClient> {
         let kind = KINDS.iter().find(|kind| kind.name == name)?;
         self.begin(stream, client, |_| Some(kind)).await.map(|(_, met)| met)

@@ -9,6 +9,7 @@ mod door;
 mod handshake;
 mod own_site;
 pub mod peer;
+mod postgres;
 pub mod ssh;
 mod stream;
 mod tls;
@@ -65,7 +66,7 @@ pub enum Claim {
 }
 
 /// Every kind that this gateway has a face for: the one table of who claims which first bytes, server name and ALPN.
-pub const KINDS: &[Kind] = &[ssh::KIND, tls::KIND, own_site::KIND];
+pub const KINDS: &[Kind] = &[ssh::KIND, postgres::KIND, tls::KIND, own_site::KIND];
 
 impl Kind {
     /// Whether this kind claims it.

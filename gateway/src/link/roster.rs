@@ -379,7 +379,9 @@ impl Link {
     }
 
     async fn open(&self, permit: &Permit) -> Result<AgentStream, OpenError> {
-        let (answer, stream) = self.exchange(open_message(permit)).await?;
+        let (answer, stream) = self
+            .exchange(open_message(permit), &permit.given().spoken.first_bytes)
+            .await?;
         match answer {
             open::Body::Opened(_) => Ok(stream),
             open::Body::Refused(refused) => Err(OpenError::new(refused.known_reason(), refused.detail)),
@@ -391,7 +393,7 @@ impl Link {
     }
 
     async fn ask(&self, question: Question) -> Result<Explained, OpenError> {
-        match self.exchange(question.message()).await?.0 {
+        match self.exchange(question.message(), &[]).await?.0 {
             open::Body::Explained(explained) => Ok(explained),
             open::Body::Refused(refused) => Err(OpenError::new(refused.known_reason(), refused.detail)),
             open::Body::Opened(_) => Err(OpenError::new(
@@ -401,15 +403,15 @@ impl Link {
         }
     }
 
-    /// Sends an `Open` on a stream of its own and reads the answer.
-    async fn exchange(&self, request: Open) -> Result<(open::Body, AgentStream), OpenError> {
+    /// Sends an `Open`, and what the caller has said already, on a stream of its own and reads the answer.
+    async fn exchange(&self, request: Open, said: &[u8]) -> Result<(open::Body, AgentStream), OpenError> {
         let opened = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
         let (mut to_agent, mut from_agent) = opened
             .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
             .map_err(|error| OpenError::new(Reason::Offline, error.to_string()))?;
         let request = codec::encode(&request, MAX_CONTROL_FRAME)
             .map_err(|error| OpenError::new(Reason::Internal, error.to_string()))?;
-        let sent = to_agent.write_all(&request).await;
+        let sent = to_agent.write_all(&[&request, said].concat()).await;
         sent.map_err(|error| abandoned(&error.into()))?;
         let answer = frame::read_frame(&mut from_agent, MAX_CONTROL_FRAME)
             .await

@@ -21,9 +21,15 @@ pub struct Batch {
     room: usize,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Batch {
     /// Makes an empty batch, which holds no memory.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             chunks: VecDeque::new(),
             bytes: 0,

@@ -23,7 +23,7 @@ fn an_agent_offers_its_own_name_and_bound_hosts_and_nothing_else() {
             offered("ssh://pump-7.plant-8.internal", WireMode::Tunnel),
             offered("tcp://pump-7.plant-7.internal:22", WireMode::Tunnel),
             offered("tcp://pump-7.plant-7.internal:80", WireMode::Builtin),
-            offered("postgres://pump-7.plant-7.internal", WireMode::Tunnel),
+            offered("mysql://pump-7.plant-7.internal", WireMode::Tunnel),
             offered("nonsense", WireMode::Tunnel),
             offered("tls://hmi.plant-7.internal:443", WireMode::Tunnel),
             offered("tls://hmi.plant-7.internal:8443", WireMode::Tunnel),
