@@ -93,7 +93,7 @@ async fn ask(services: &Services, upstream: &TcpUpstream) -> Result<Vec<String>,
         let near = || services.near.look();
         let addresses = service::resolve(upstream, services.resolver.as_ref(), near).await;
         let addresses = addresses.map_err(|error| error.to_string())?;
-        let dialled = dial(upstream, &addresses, Instant::now() + DIAL_LIMIT).await;
+        let dialled = dial(upstream, Protocol::Ssh, &addresses, Instant::now() + DIAL_LIMIT).await;
         keys.extend(match dialled.map_err(|error| error.to_string())? {
             Dialled::Plain(stream) => shown_key(stream, family).await?,
             Dialled::Tls(stream) => shown_key(stream, family).await?,

@@ -92,6 +92,7 @@ fn request(n: usize, site: &str, permitted: bool) -> Request {
         now,
         enforce: Enforcement::Tunnel,
         ssh: None,
+        postgres: None,
     }
 }
 

@@ -19,7 +19,7 @@ async fn anybody_gets_the_certificate_and_nothing_else() {
     let lab = Lab::start().await;
     let path = "/.well-known/fairlead/ca.pem";
     let got = curl(&lab, path, &["-k"]).await.succeeded();
-    let root = std::fs::read_to_string(lab.path("gateway/state/ca/root.pem")).unwrap();
+    let root = std::fs::read_to_string(lab.user("alice", &[]).await.path("ca.pem")).unwrap();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(lines(&got.text()), lines(&root));
     // What was got is what the gateway's own leaf leads to.

@@ -101,6 +101,7 @@ impl Random {
                 action: act.to_owned(),
                 command: self.one(&["", "uptime"]).to_owned(),
             }),
+            postgres: None,
         }
     }
 
