@@ -8,6 +8,7 @@ use fairlead_identity::keys::{self, PrivateKey};
 use fairlead_identity::principal::{Kind, Principal};
 use fairlead_identity::{chain, tls};
 use fairlead_runtime::clock::Clock;
+use fairlead_runtime::stop::CancellationToken;
 use fairlead_wire::version::{ALPN_CALL, ALPN_ENROLL, ALPN_LINK};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
@@ -138,9 +139,12 @@ impl OwnCertificates {
     }
 
     /// Renews in time; ends never.
-    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+    pub(crate) async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            sleep(LOOK).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(LOOK) => {}
+            }
             let period = *self.period.lock().unwrap_or_else(PoisonError::into_inner);
             if period.contains(self.maker.clock.now()) {
                 continue;

@@ -178,6 +178,20 @@ impl Lab {
         Person::log_in(self, &name, &self.join(request).await).await
     }
 
+    /// Logs somebody in by a join string of one's own.
+    pub async fn log_in(&self, name: &str, join: &JoinString) -> Person {
+        Person::log_in(self, name, join).await
+    }
+
+    /// A user who is there logs in at a second machine.
+    pub async fn another_machine(&self, name: &str) -> Person {
+        let request = api::CreateToken {
+            user: Some(name.into()),
+            ..Default::default()
+        };
+        Person::at_another_machine(self, name, &self.join(&request).await).await
+    }
+
     /// Adds a user with a key that ssh-keygen made, as `fairlead users add --ssh-key-file` does: no certificate.
     pub async fn user_with_key(&self, name: &str, groups: &[&str]) -> Person {
         let (person, key) = Person::with_key(self, name).await;

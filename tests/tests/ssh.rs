@@ -7,7 +7,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "tests fail by panicking"
+    clippy::print_stderr,
+    reason = "tests fail by panicking; figures and what was skipped are for the reader"
 )]
 
 #[path = "ssh/stage.rs"]
@@ -28,9 +29,13 @@ mod gateway_itself;
 mod logins;
 #[path = "ssh/outages.rs"]
 mod outages;
+#[path = "ssh/people.rs"]
+mod people;
 #[path = "ssh/programs.rs"]
 mod programs;
 #[path = "ssh/reviews.rs"]
 mod reviews;
+#[path = "ssh/revocations.rs"]
+mod revocations;
 #[path = "ssh/transfers.rs"]
 mod transfers;

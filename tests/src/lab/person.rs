@@ -37,6 +37,24 @@ impl Person {
         person
     }
 
+    /// The same person at another machine, with a profile of its own.
+    pub(super) async fn at_another_machine(lab: &Lab, name: &str, join: &JoinString) -> Self {
+        let mut person = Self::new(lab, name);
+        person.dir = lab.path(&format!("people/{name}-elsewhere"));
+        let logged_in = login::with_join(join, &Profile::at(&person.dir)).await;
+        logged_in.unwrap_or_else(|error| panic!("{name} cannot log in: {error}"));
+        person
+    }
+
+    /// Renews the certificates by proof of the login key, as `fairlead login` does.
+    ///
+    /// # Errors
+    /// What the person reads.
+    pub async fn log_in_again(&self) -> Result<(), String> {
+        let again = login::again(&Profile::at(&self.dir)).await;
+        again.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Somebody with a key that ssh-keygen made, and the key's public line.
     pub(super) async fn with_key(lab: &Lab, name: &str) -> (Self, String) {
         let person = Self::new(lab, name);

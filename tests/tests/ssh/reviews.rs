@@ -17,13 +17,13 @@ use crate::stage::{AGENT, ENDPOINT, account};
 const CUT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Somebody's shell on a device, which answers what it is told.
-struct Shell {
-    ssh: Running,
-    session: String,
+pub(crate) struct Shell {
+    pub(crate) ssh: Running,
+    pub(crate) session: String,
 }
 
 impl Shell {
-    async fn open(lab: &Lab, person: &Person, host: &str) -> Self {
+    pub(crate) async fn open(lab: &Lab, person: &Person, host: &str) -> Self {
         let known: Vec<String> = lab.sessions().await.into_iter().map(|session| session.id).collect();
         let mut command = person.ssh(&[
             &format!("{}@{host}.default.internal", account()),
@@ -43,7 +43,7 @@ impl Shell {
         }
     }
 
-    async fn answers(&mut self) {
+    pub(crate) async fn answers(&mut self) {
         self.ssh
             .stdin
             .as_mut()
@@ -55,7 +55,7 @@ impl Shell {
     }
 
     /// Waits for the end, which must come in time after `cause` and be told; gives the line of the audit.
-    async fn ends_cut(self, lab: &Lab, reason: &str, cause: Instant) -> Line {
+    pub(crate) async fn ends_cut(self, lab: &Lab, reason: &str, cause: Instant) -> Line {
         let said = self.ssh.finish().await;
         assert_eq!(said.refused_as(reason), self.session);
         let took = cause.elapsed();
