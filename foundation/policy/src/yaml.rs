@@ -13,7 +13,7 @@ use std::fmt;
 /// Nesting of lists and maps; the deepest legal file needs 5.
 const MAX_DEPTH: usize = 32;
 /// Scalars, lists and maps in one file. 10,000 rules of the usual size need about 200,000.
-const MAX_NODES: usize = 400_000;
+const MAX_NODES: usize = 250_000;
 
 /// One YAML value and its place.
 #[derive(Clone, Debug, Default)]

@@ -88,7 +88,7 @@ fn sizes_are_bounded() {
     refused("x".repeat(100 * 1024 * 1024), "at most 4194304 are read");
     refused(
         format!("rules: [{}]", "[],".repeat(1_300_000)),
-        "more than 400000 values",
+        "more than 250000 values",
     );
     let many: String = (0..10_001)
         .map(|i| format!("- {{name: r{i}, sites: ['*'], effect: allow}}\n"))
