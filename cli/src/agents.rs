@@ -10,12 +10,13 @@ use hyper::Method;
 
 use crate::admin_client::api::{
     Agent, AgentDetail, AgentName, Agents, ApproveAgents, ChangeAgent, Conflict, HostKeysTrusted, MAX_APPROVALS,
+    RenameAgent,
 };
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, label, label_change, site_and_name};
 use crate::output::{self, Table};
 
-/// List, show, approve, import, label and delete agents.
+/// List, show, approve, import, label, rename and delete agents.
 #[derive(Clone, Debug, Args)]
 pub struct AgentsArgs {
     #[command(flatten)]
@@ -89,6 +90,19 @@ Examples:
         /// NAME.SITE; NAME alone is in site default
         agent: String,
     },
+    /// Give an agent another name: its link ends and it comes back with the new one; the old name stays bound as a host
+    #[command(after_help = "Example:
+  fairlead agents rename pump-7.plant-7 pump-8
+
+What the agent's file offers under the old name goes on. When the file says the new one:
+  fairlead hosts unbind pump-7.plant-7 pump-8")]
+    Rename {
+        /// NAME.SITE; NAME alone is in site default
+        agent: String,
+        /// The new name, in the same site
+        #[arg(value_parser = label)]
+        to: Label,
+    },
     /// Delete an agent, or reject a name that waits: link and sessions end, its key is worth nothing, its name is free
     Delete {
         /// NAME.SITE; NAME alone is in site default
@@ -152,6 +166,18 @@ pub async fn run(args: AgentsArgs, context: &Context) -> Result<(), CommandError
             } else {
                 context.print(&trusted_text(&trusted))
             }
+        }
+        AgentsAct::Rename { agent, to } => {
+            let request = RenameAgent { to: to.to_string() };
+            let path = format!("{}/rename", path(&agent)?);
+            let renamed: Agent = client.send(Method::POST, &path, &request).await?;
+            if json {
+                return output::json(context, &renamed);
+            }
+            context.note(&format!(
+                "Agent {agent} is {}.{}; its old name is bound to it as a host.",
+                renamed.name, renamed.site
+            ))
         }
         AgentsAct::Delete { agent } => {
             client.delete(&path(&agent)?).await?;

@@ -241,6 +241,13 @@ impl Live for LiveGateway {
     fn changed(&self, change: &Change) {
         match change {
             Change::AgentGone(id) => shut_out(&self.table, &self.roster, id),
+            Change::AgentRenamed(id) => {
+                // What was permitted was permitted under the old name.
+                self.table.end_through(&id.site, &id.name, Reason::PolicyChanged);
+                if let Some(agent) = key(id) {
+                    self.roster.disconnect(&agent, Reason::Renamed);
+                }
+            }
             // New sessions see every change at once; live ones are decided again.
             Change::Caller(id) => {
                 if let Some(id) = registry::named(id) {

@@ -103,6 +103,8 @@ reasons! {
     Pending = 27, "pending";
     /// The join string does not allow the name that the device proposes.
     BadName = 28, "bad-name";
+    /// The agent has another name than its certificate says; it renews by proof of its key and gets it.
+    Renamed = 29, "renamed";
 }
 
 impl Reason {

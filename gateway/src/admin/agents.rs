@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use fairlead_identity::ssh;
 
-use super::api::{self, AgentDetail, Agents, ChangeAgent, HostKeysTrusted};
+use super::api::{self, AgentDetail, Agents, ChangeAgent, HostKeysTrusted, RenameAgent};
 use super::desk::{Office, about_agent, agent_id, unix};
 use super::error::ApiError;
 use super::extract::{Actor, Body, Scope, Segments};
@@ -99,6 +99,26 @@ pub(super) async fn trust_host_keys(
     Ok(Json(HostKeysTrusted {
         host_keys: rows.into_iter().map(shown_keys).collect(),
     }))
+}
+
+pub(super) async fn rename(
+    State(office): State<Arc<Office>>,
+    Extension(actor): Extension<Actor>,
+    Segments((site, name)): Segments<(String, String)>,
+    Body(request): Body<RenameAgent>,
+) -> Result<Json<api::Agent>, ApiError> {
+    let id = agent_id(site, name)?;
+    let new = agent_id(id.site.clone(), request.to)?;
+    let mut record = about_agent("agent.rename", &id);
+    record.fact("to", new.name.clone());
+    let told = Change::AgentRenamed(id.clone());
+    let row = office
+        .change(actor, record, vec![told], move |store| {
+            store.rename_agent(&id, &new.name)?;
+            present(store, &new)
+        })
+        .await?;
+    Ok(Json(shown(row, Seen::default())))
 }
 
 pub(super) async fn delete(

@@ -227,6 +227,14 @@ pub struct Endpoint {
     pub mode: String,
 }
 
+/// `POST /v1/agents/{site}/{name}/rename`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameAgent {
+    /// The new name, in the same site.
+    pub to: String,
+}
+
 /// An agent's full name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

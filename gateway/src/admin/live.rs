@@ -175,6 +175,8 @@ pub enum Change {
     Agent(AgentId),
     /// An agent was deleted: its link and its sessions end.
     AgentGone(AgentId),
+    /// An agent has another name than this: its link and its sessions end, and it comes back with the new one.
+    AgentRenamed(AgentId),
     /// A caller's groups, labels, keys or certificates' issuer, or that the caller is disabled or gone.
     Caller(CallerName),
 }

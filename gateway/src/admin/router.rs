@@ -34,6 +34,7 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
         .nest("/v1/workloads/{name}", of_caller(CallerKind::Workload))
         .route("/v1/revocations", post(revocations::revoke))
         .route("/v1/agents", get(agents::list).post(fleet::import))
+        .route("/v1/agents/{site}/{name}/rename", post(agents::rename))
         .route("/v1/agents/approve", post(fleet::approve))
         .route(
             "/v1/agents/{site}/{name}",

@@ -31,6 +31,9 @@ const ROOTS_AGAIN: [Duration; 4] = [
     Duration::from_secs(30),
 ];
 
+/// Why an agent with its old name in its certificate is refused: it is to come back with the new one.
+const RENAMED: &str = "renamed";
+
 impl Registrar for Registry {
     fn authenticate(&self, chain: &[CertificateDer<'_>]) -> Result<Authenticated, VerifyError> {
         let in_force = self.authorities.x509();
@@ -67,7 +70,11 @@ impl Registrar for Registry {
                     let mut record = about(&key, client, "auth.fail");
                     record.fact("serial", who.serial_hex());
                     self.trail.stranger(record, client, why);
-                    Err(Reason::Revoked)
+                    Err(if why == RENAMED {
+                        Reason::Renamed
+                    } else {
+                        Reason::Revoked
+                    })
                 }
                 Err(error) => Err(internal(&error)),
             }
@@ -281,6 +288,10 @@ fn standing(store: &mut dyn Store, id: &AgentId, spki: [u8; 32]) -> Result<Optio
         Some(agent) if agent.spki != Some(spki) => "other-key",
         Some(_) => return Ok(None),
     };
+    let now = store.agent_with_key(&spki)?;
+    if now.is_some_and(|now| now.id.site == id.site && !now.disabled && !now.pending) {
+        return Ok(Some(RENAMED));
+    }
     // Once it was: deleted since, or its key was replaced.
     let revoked = store.agent_had_key(id, &spki)?;
     Ok(Some(if revoked { "revoked" } else { stranger }))

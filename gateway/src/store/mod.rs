@@ -20,6 +20,7 @@ mod handle;
 mod host_keys;
 mod hosts;
 mod pattern;
+mod rename;
 mod row;
 mod schema;
 mod sqlite;
@@ -122,6 +123,13 @@ pub trait Store: Send {
     /// # Errors
     /// Those of the engine.
     fn agents(&self, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError>;
+
+    /// Gives an agent another name in its site; its bindings, endpoints, join strings and certificates follow, and the old
+    /// name stays bound to it as a host.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`], [`StoreError::Conflict`] when the name is another agent's or host.
+    fn rename_agent(&mut self, id: &AgentId, to: &str) -> Result<(), StoreError>;
 
     /// Replaces an agent's labels.
     ///

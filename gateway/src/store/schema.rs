@@ -142,7 +142,7 @@ CREATE TABLE host_keys (
     told_at INTEGER,
     seen_at INTEGER NOT NULL,
     PRIMARY KEY (site, agent, host, port),
-    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE
+    FOREIGN KEY (site, agent) REFERENCES agents (site, name) ON DELETE CASCADE ON UPDATE CASCADE
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE meta (

@@ -14,7 +14,9 @@ use super::row::{
     EndpointPlace, EndpointRow, Holder, HostKeyNews, HostKeyRow, HostRow, KeyLines, Labels, Names, NewAgent, NewCaller,
     NewCallerKey, NewToken, OwnedEndpoint, Redeemed, ReportedHostKeys, SiteScope, WaitingToken,
 };
-use super::{RedeemError, Store, StoreError, agents, callers, endpoints, fleet, host_keys, hosts, schema, tokens};
+use super::{
+    RedeemError, Store, StoreError, agents, callers, endpoints, fleet, host_keys, hosts, rename, schema, tokens,
+};
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -145,6 +147,10 @@ impl Store for SqliteStore {
 
     fn agents(&self, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
         agents::list(&self.connection, scope)
+    }
+
+    fn rename_agent(&mut self, id: &AgentId, to: &str) -> Result<(), StoreError> {
+        self.durable(|db| rename::agent(db, id, to))
     }
 
     fn set_agent_labels(&mut self, id: &AgentId, labels: &Labels) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ fn numbers_and_names_are_unique_and_round_trip() {
         );
         assert_eq!(reason.to_string(), reason.name());
     }
-    assert_eq!(Reason::ALL.len(), 28);
+    assert_eq!(Reason::ALL.len(), 29);
 }
 
 #[test]
@@ -37,13 +37,13 @@ fn numbers_and_names_do_not_change() {
          9 not-listed, 10 rule, 11 gateway-stopping, 12 agent-stopping, 13 unsupported, 14 malformed, 15 idle-limit, \
          16 session-limit, 17 audit-failed, 18 bad-token, 19 token-spent, 20 token-expired, 21 conflict, 22 internal, \
          23 slow-reader, 24 killed, 25 policy-changed, \
-         26 caller-gone, 27 pending, 28 bad-name"
+         26 caller-gone, 27 pending, 28 bad-name, 29 renamed"
     );
 }
 
 #[test]
 fn unknown_numbers_are_no_reason() {
-    for code in [0, 29, u32::MAX] {
+    for code in [0, 30, u32::MAX] {
         assert_eq!(Reason::from_code(code), None);
         assert_eq!(
             Refused {

@@ -74,3 +74,23 @@ fn fifty_first_openings_at_once_make_one_schema() {
         }
     });
 }
+
+#[test]
+fn whatever_hangs_on_an_agent_follows_its_new_name() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("state.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let db = Connection::open(&path).unwrap();
+    let query = "SELECT m.name, f.on_update FROM sqlite_schema AS m, pragma_foreign_key_list(m.name) AS f
+                 WHERE m.type = 'table' AND f.\"table\" = 'agents'";
+    let mut statement = db.prepare(query).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let found: Vec<(String, String)> = rows.collect::<Result<_, _>>().unwrap();
+    assert!(!found.is_empty());
+    for (table, on_update) in found {
+        assert_eq!(
+            on_update, "CASCADE",
+            "{table} must say ON UPDATE CASCADE, or renaming an agent fails"
+        );
+    }
+}

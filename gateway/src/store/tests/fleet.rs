@@ -278,3 +278,33 @@ fn fifty_connections_share_ten_uses() {
     let rows = SqliteStore::open(&path).unwrap().agents(&SiteScope::Every).unwrap();
     assert_eq!(rows.len(), 10);
 }
+
+#[test]
+fn everything_follows_a_new_name_and_the_old_one_stays_a_host() {
+    let mut store = store();
+    store.create_token(&fleet(1, "pump-*", 5, false)).unwrap();
+    claim(&mut store, 1, 1, "pump-1", NOW).unwrap();
+    certify(&mut store, &pump(1), 1, LATER).unwrap();
+    store.bind_host(&pump(1), "hmi").unwrap();
+    let endpoints = [endpoint("pump-1", "ssh", 22), endpoint("hmi", "tcp", 80)];
+    store.replace_endpoints(&pump(1), &endpoints, NOW).unwrap();
+    enrol(&mut store, 9, "plant-7", "pump-9");
+    for taken in ["pump-9", "Pump", ""] {
+        assert!(store.rename_agent(&pump(1), taken).is_err(), "{taken}");
+    }
+    store.rename_agent(&pump(1), "pump-2").unwrap();
+    assert!(store.agent(&pump(1)).unwrap().is_none());
+    let row = store.agent(&pump(2)).unwrap().unwrap();
+    assert_eq!((row.spki, row.serial.as_deref()), (Some([1; 32]), Some("ab")));
+    assert_eq!(store.hosts_of(&pump(2)).unwrap(), names(&["hmi", "pump-1"]));
+    let owner = store.endpoint_owner("plant-7", "pump-1", 22).unwrap();
+    assert_eq!(owner[0].agent, pump(2));
+    assert_eq!(claim(&mut store, 1, 1, "", NOW).unwrap().name, "pump-2");
+
+    store.rename_agent(&pump(2), "pump-1").unwrap();
+    assert_eq!(store.hosts_of(&pump(1)).unwrap(), names(&["hmi", "pump-2"]));
+    assert!(matches!(
+        store.rename_agent(&pump(7), "pump-8"),
+        Err(StoreError::NotFound { .. })
+    ));
+}
