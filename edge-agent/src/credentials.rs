@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use fairlead_identity::chain;
 use fairlead_identity::keys::PrivateKey;
+use fairlead_identity::principal::Principal;
 use fairlead_identity::tls;
 use fairlead_identity::verify::{self, Roots, Usage};
 use fairlead_runtime::clock::Clock;
+use fairlead_runtime::stop::CancellationToken;
 use fairlead_wire::control::Authority;
 use fairlead_wire::version::ALPN_LINK;
 use rustls::pki_types::CertificateDer;
@@ -33,13 +35,17 @@ const SPREAD: Duration = Duration::from_secs(3600);
 pub(crate) struct Held {
     files: IdentityFiles,
     key: PrivateKey,
+    /// As it was at the start; the name of the moment is in `current`.
     enrolled: Enrolled,
+    renamed: CancellationToken,
     gateways: Vec<String>,
     clock: Arc<dyn Clock>,
     current: Mutex<Current>,
 }
 
 struct Current {
+    /// The name in the certificate.
+    principal: String,
     roots: Roots,
     chain: Vec<CertificateDer<'static>>,
     tls: Arc<rustls::ClientConfig>,
@@ -86,6 +92,7 @@ impl Held {
         identity: Identity,
         gateways: Vec<String>,
         clock: Arc<dyn Clock>,
+        renamed: CancellationToken,
     ) -> anyhow::Result<Self> {
         let Identity {
             key,
@@ -97,6 +104,7 @@ impl Held {
         let (not_before, not_after) = chain::validity(&chain).context("the certificate cannot be read")?;
         let now = clock.now();
         let current = Current {
+            principal: enrolled.principal.clone(),
             tls: tls_of(&chain, &key, &roots, &clock)?,
             roots,
             chain,
@@ -111,6 +119,7 @@ impl Held {
             files,
             key,
             enrolled,
+            renamed,
             gateways,
             clock,
             current: Mutex::new(current),
@@ -121,7 +130,8 @@ impl Held {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_keep(&self, ders: &[Vec<u8>]) -> anyhow::Result<()> {
+    /// `may_rename`: the answer to a proof of key may name another agent of the same site, which this one is then.
+    fn try_keep(&self, ders: &[Vec<u8>], may_rename: bool) -> anyhow::Result<()> {
         let chain = chain::from_ders(ders.to_vec())?;
         let (not_before, not_after) = chain::validity(&chain).context("it cannot be read")?;
         let (now, mut current) = (self.clock.now(), self.current());
@@ -130,15 +140,31 @@ impl Held {
         let presented = chain.get(..chain.len().saturating_sub(1)).unwrap_or_default();
         let (roots, at) = (&current.roots, now.clamp(not_before, not_after.max(not_before)));
         let who = verify::authenticate(presented, roots, Usage::Client, roots.trust_domain(), at)?;
-        if who.principal().to_string() != self.enrolled.principal {
-            bail!("it names {}, not {}", who.principal(), self.enrolled.principal);
+        let principal = who.principal().to_string();
+        let is_renamed = principal != current.principal;
+        if is_renamed && !(may_rename && is_neighbour(who.principal(), &current.principal)) {
+            bail!("it names {principal}, not {}", current.principal);
         }
         if *who.spki_sha256() != self.key.spki_sha256() {
             bail!("it is for another key");
         }
         let tls = tls_of(&chain, &self.key, &current.roots, &self.clock)?;
+        if is_renamed {
+            // Before the certificate: with the old one the gateway says `renamed` again.
+            self.files.save_enrolled(&Enrolled {
+                principal: principal.clone(),
+                ..self.enrolled.clone()
+            })?;
+            tracing::warn!(
+                from = current.principal,
+                to = principal,
+                "the gateway gave this agent another name"
+            );
+            self.renamed.cancel();
+        }
         self.files.save_chain(ders)?;
         *current = Current {
+            principal,
             roots: current.roots.clone(),
             chain,
             tls,
@@ -191,6 +217,13 @@ impl Current {
         self.tried
             .map_or(Duration::ZERO, |tried| gap.saturating_sub(tried.elapsed()))
     }
+}
+
+/// Whether `who` could be what the agent `was` is called from now on: an agent of the same site.
+fn is_neighbour(who: &Principal, was: &str) -> bool {
+    was.parse::<Principal>().is_ok_and(|was| {
+        who.kind() == was.kind() && who.site() == was.site() && who.trust_domain() == was.trust_domain()
+    })
 }
 
 fn tls_of(
@@ -258,7 +291,7 @@ impl Credentials for Held {
     }
 
     fn keep(&self, chain: Vec<Vec<u8>>) -> Result<(), String> {
-        self.try_keep(&chain).map_err(|error| format!("{error:#}"))
+        self.try_keep(&chain, false).map_err(|error| format!("{error:#}"))
     }
 
     fn renew_by_proof(&self) -> Answer<'_, Result<(), String>> {
@@ -273,7 +306,8 @@ impl Credentials for Held {
             if !renewed.roots.is_empty() {
                 self.try_trust(&renewed.roots).map_err(|error| format!("{error:#}"))?;
             }
-            self.keep(renewed.certificate_chain)
+            self.try_keep(&renewed.certificate_chain, true)
+                .map_err(|error| format!("{error:#}"))
         })
     }
 }

@@ -174,9 +174,16 @@ impl IdentityFiles {
     pub fn save(&self, chain: &[Vec<u8>], roots: &[Vec<u8>], enrolled: &Enrolled) -> anyhow::Result<()> {
         self.save_roots(roots)?;
         self.save_chain(chain)?;
+        self.save_enrolled(enrolled)
+    }
+
+    /// Keeps what enrolment said, or what changed of it since.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the one before stays.
+    pub fn save_enrolled(&self, enrolled: &Enrolled) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(enrolled)?;
-        write_private(&self.path("enrolled.json"), &text, 0o600)?;
-        Ok(())
+        Ok(write_private(&self.path("enrolled.json"), &text, 0o600)?)
     }
 
     /// Keeps a renewed certificate chain.

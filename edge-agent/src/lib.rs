@@ -75,6 +75,7 @@ pub struct Agent {
     sessions: TaskGroup,
     services: Arc<Services>,
     reloader: Arc<Reloader>,
+    renamed: CancellationToken,
 }
 
 impl Agent {
@@ -161,6 +162,7 @@ impl Agent {
             sessions,
             services,
             reloader,
+            renamed: parts.renamed,
         })
     }
 
@@ -186,6 +188,12 @@ impl Agent {
             .await
             .context("the agent has ended")?;
         Ok(status.clone())
+    }
+
+    /// Waits until the gateway has given this agent another name, which is kept on disk and holds everywhere once the agent
+    /// is started again.
+    pub async fn renamed(&self) {
+        self.renamed.cancelled().await;
     }
 
     /// Waits until the agent ends by itself, which only a fault of its own makes it do.
@@ -242,6 +250,7 @@ struct Parts {
     builtin: Option<Builtin>,
     /// When the certificate on disk began: the time is not before that.
     begins: SystemTime,
+    renamed: CancellationToken,
 }
 
 impl Parts {
@@ -271,7 +280,9 @@ impl Parts {
             some => some.to_vec(),
         };
         let domain = identity.enrolled.domain.clone();
-        let credentials = Arc::new(Held::new(files, identity, gateways.clone(), clock)?);
+        let renamed = CancellationToken::new();
+        let credentials = Held::new(files, identity, gateways.clone(), clock, renamed.clone())?;
+        let credentials = Arc::new(credentials);
         let (offers, offered) = watch::channel(introduction.offer.clone());
         let (host_keys, keys_read) = watch::channel(Vec::new());
         let seed = rand::random();
@@ -293,6 +304,7 @@ impl Parts {
             host_keys,
             builtin,
             begins,
+            renamed,
         })
     }
 }

@@ -105,10 +105,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Console(console) = arguments.command {
         return show(&console.run(&arguments.config));
     }
-    let config = config::load(&arguments.config).map_err(|mistakes| {
-        mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
-        Failure(78)
-    })?;
+    let config = load(&arguments.config)?;
     match arguments.command {
         Command::Check => {
             fairlead_agent::check(&config).map_err(|error| failed(&error, 78))?;
@@ -150,25 +147,21 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Run => {
             let join_file = joining::join_file(&arguments.config);
-            serve(config, &join_file).await
+            serve(config, &arguments.config, &join_file).await
         }
         // Answered above: it needs nothing of what follows.
         Command::Console(_) => Ok(()),
     }
 }
 
-async fn serve(config: config::Config, join_file: &Path) -> Result<(), Failure> {
+async fn serve(config: config::Config, file: &Path, join_file: &Path) -> Result<(), Failure> {
     let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
     if joining::is_wanted(join_file, &config.state_dir).map_err(|error| failed(&error, 78))?
         && !enrolled_by(join_file, &config.state_dir, &mut signals).await?
     {
         return Ok(());
     }
-    let agent = Agent::start(config, &CancellationToken::new()).await.map_err(|error| {
-        // A log that another process holds, or a full disk, is nothing that the file says.
-        let code = if error.is::<AuditError>() { 1 } else { 78 };
-        failed(&error, code)
-    })?;
+    let mut agent = start(config).await?;
     notify::ready();
     // On this task, so that a stuck runtime shows.
     let watchdog = async {
@@ -183,6 +176,12 @@ async fn serve(config: config::Config, join_file: &Path) -> Result<(), Failure> 
             () = agent.ended() => {
                 say("the agent ended by a fault of its own; see the log");
                 return Err(Failure(1));
+            }
+            () = agent.renamed() => {
+                // Rules, audit log and control socket speak of the name too.
+                agent.stop().await;
+                agent = start(load(file)?).await?;
+                continue;
             }
         };
         match signal {
@@ -199,6 +198,22 @@ async fn serve(config: config::Config, join_file: &Path) -> Result<(), Failure> 
         () = async { while signals.next().await == Signal::Reload {} } => {}
     }
     Ok(())
+}
+
+async fn start(config: config::Config) -> Result<Agent, Failure> {
+    let started = Agent::start(config, &CancellationToken::new()).await;
+    started.map_err(|error| {
+        // A log that another process holds, or a full disk, is nothing that the file says.
+        let code = if error.is::<AuditError>() { 1 } else { 78 };
+        failed(&error, code)
+    })
+}
+
+fn load(file: &Path) -> Result<config::Config, Failure> {
+    config::load(file).map_err(|mistakes| {
+        mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
+        Failure(78)
+    })
 }
 
 async fn reload(agent: &Agent) {

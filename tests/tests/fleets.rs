@@ -298,6 +298,55 @@ async fn a_new_key_for_an_old_name_ends_what_the_old_one_had() {
 }
 
 #[tokio::test]
+async fn an_agent_comes_back_with_the_name_that_its_operator_gives_it() {
+    let mut scene = programs::Scene::set().await;
+    let alice = scene.alice.clone();
+    let session = Running::start(alice.ssh_command(&[&format!("{}@pump-7.default.internal", account()), "sleep 600"]));
+    until("the session is live", PATIENCE, async || {
+        let sessions = scene.home.json(&["sessions", "list"]).await;
+        (sessions["sessions"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    let renamed = scene.home.fairlead(&["agents", "rename", "pump-7", "pump-8"]).await;
+    ended_with(&renamed, 0, &["pump-8.default", "bound to it as a host"]);
+    let cut = tokio::time::timeout(Duration::from_secs(10), session.finish()).await;
+    assert!(
+        !cut.expect("what was permitted under the old name ends")
+            .status
+            .success()
+    );
+    until("the agent has its new name", PATIENCE, async || {
+        let agent = scene.home.json(&["agents", "show", "pump-8"]).await;
+        (!agent["online"].is_null()).then_some(())
+    })
+    .await;
+    // Its own audit log, too, speaks of the new name from then on, and its file offers what it offered.
+    until("the agent has begun anew", PATIENCE, async || {
+        let lines = scene.device.audit(&["\"agent.start\"", "/agent/pump-8"]);
+        (lines.len() == 1).then_some(())
+    })
+    .await;
+    alice.reaches("pump-7", PATIENCE).await;
+    let all = scene.home.json(&["agents", "list"]).await;
+    assert_eq!(all["agents"].as_array().unwrap().len(), 1, "{all:#}");
+    // It stays so over a restart, and a second renaming works as the first.
+    scene.agent.kill().await;
+    scene.agent = scene.device.start();
+    scene.home.linked(1).await;
+    scene
+        .home
+        .fairlead(&["agents", "rename", "pump-8", "pump-7"])
+        .await
+        .succeeded();
+    until("the agent has its old name", PATIENCE, async || {
+        let agent = scene.home.json(&["agents", "show", "pump-7"]).await;
+        (!agent["online"].is_null()).then_some(())
+    })
+    .await;
+    scene.is_sound().await;
+}
+
+#[tokio::test]
 async fn a_list_of_agents_is_taken_whole_or_not_at_all() {
     let fleet = Fleet::set(&["--agents", "pump-*", "--site", "plant-7", "--uses", "5"]).await;
     let file = fleet.path("pumps.csv");

@@ -35,7 +35,7 @@ pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: Status
         status,
         began: Instant::now(),
         live: None,
-        told_expired: false,
+        must_renew: false,
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -57,8 +57,8 @@ struct Shell {
     status: StatusSender,
     began: Instant,
     live: Option<Live>,
-    /// The gateway says that the certificate has ended, whatever this machine's clock says.
-    told_expired: bool,
+    /// The gateway says that the certificate has ended, whatever this machine's clock says, or names who this agent was.
+    must_renew: bool,
 }
 
 enum Happening {
@@ -178,6 +178,7 @@ impl Shell {
             }
             Command::TurnedAway(refused) => {
                 let reason = refused.known_reason();
+                self.must_renew |= reason == Reason::Renamed;
                 tracing::warn!(%reason, detail = refused.detail, "the gateway refuses");
             }
         }
@@ -189,13 +190,13 @@ impl Shell {
     }
 
     async fn dial(&mut self) -> Event {
-        if self.told_expired || self.settings.credentials.expired() {
+        if self.must_renew || self.settings.credentials.expired() {
             if let Err(why) = self.settings.credentials.renew_by_proof().await {
                 tracing::warn!(why, "the certificate has ended and could not be renewed");
                 self.report_down(why);
                 return Event::Lost;
             }
-            self.told_expired = false;
+            self.must_renew = false;
         }
         let role = if self.settings.data_saver {
             Role::SavingAgent
@@ -253,7 +254,7 @@ impl Shell {
 
     fn lose(&mut self, why: String) -> Vec<Command> {
         if let Some(live) = self.live.take() {
-            self.told_expired |= live.connection.close_reason().as_ref().is_some_and(says_expired);
+            self.must_renew |= live.connection.close_reason().as_ref().is_some_and(says_expired);
             // Not yet closed when only the control stream failed.
             live.connection
                 .close(code(Reason::Malformed), b"the control stream ended");

@@ -127,7 +127,9 @@ impl Reason {
     #[must_use]
     pub const fn told_to_caller(self, permitted: bool) -> Self {
         match self {
-            Self::Denied | Self::NotBound | Self::NeedsTerminated | Self::NotListed | Self::Rule => Self::Denied,
+            Self::Denied | Self::NotBound | Self::NeedsTerminated | Self::NotListed | Self::Rule | Self::Renamed => {
+                Self::Denied
+            }
             Self::Expired
             | Self::Revoked
             | Self::GatewayStopping
