@@ -80,7 +80,7 @@ pub(super) fn enrol(
 /// again that was revoked; `false` when it is the agent's key already.
 pub(super) fn replace_key(db: &Connection, id: &AgentId, spki: &[u8; 32], now: i64) -> Result<bool, StoreError> {
     let replaced = db.execute(
-        "UPDATE agents SET spki = ?3, serial = NULL, not_after = NULL, enrolled_at = ?4, disabled = 0
+        "UPDATE agents SET spki = ?3, serial = NULL, not_after = NULL, roots = '[]', enrolled_at = ?4, disabled = 0
          WHERE site = ?1 AND name = ?2 AND spki <> ?3",
         params![id.site, id.name, spki, now],
     )?;
