@@ -92,7 +92,6 @@ impl Held {
         identity: Identity,
         gateways: Vec<String>,
         clock: Arc<dyn Clock>,
-        renamed: CancellationToken,
     ) -> anyhow::Result<Self> {
         let Identity {
             key,
@@ -119,7 +118,7 @@ impl Held {
             files,
             key,
             enrolled,
-            renamed,
+            renamed: CancellationToken::new(),
             gateways,
             clock,
             current: Mutex::new(current),
@@ -128,6 +127,11 @@ impl Held {
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancelled once the gateway has given this agent another name.
+    pub(crate) fn renamed(&self) -> CancellationToken {
+        self.renamed.clone()
     }
 
     /// `may_rename`: the answer to a proof of key may name another agent of the same site, which this one is then.

@@ -280,9 +280,8 @@ impl Parts {
             some => some.to_vec(),
         };
         let domain = identity.enrolled.domain.clone();
-        let renamed = CancellationToken::new();
-        let credentials = Held::new(files, identity, gateways.clone(), clock, renamed.clone())?;
-        let credentials = Arc::new(credentials);
+        let credentials = Arc::new(Held::new(files, identity, gateways.clone(), clock)?);
+        let renamed = credentials.renamed();
         let (offers, offered) = watch::channel(introduction.offer.clone());
         let (host_keys, keys_read) = watch::channel(Vec::new());
         let seed = rand::random();
