@@ -36,8 +36,9 @@ impl HandMade {
     pub fn listen(state_dir: &Path, domain: &str, address: SocketAddr) -> Self {
         let read =
             |name: &str| std::fs::read_to_string(state_dir.join("ca").join(name)).expect("a file of the authority");
-        let root = read("root.pem");
-        let authority = Authority::load(&read("issuing.key.pem"), &read("issuing.pem"), &root).expect("an authority");
+        let root = read("root-1.pem");
+        let authority =
+            Authority::load(&read("issuing-1.key.pem"), &read("issuing-1.pem"), &root).expect("an authority");
         let key = PrivateKey::generate().expect("a key");
         let who =
             Principal::new(domain, None, Kind::Gateway, "gateway".parse().expect("a label")).expect("a principal");

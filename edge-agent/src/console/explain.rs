@@ -186,7 +186,14 @@ fn said(why: &Explanation) -> String {
 pub(super) fn behind(upstream: &Upstream) -> String {
     match upstream {
         Upstream::BuiltinSsh => "builtin:ssh, the agent's own SSH server; dials nothing".into(),
-        Upstream::Tcp(tcp) => format!("{upstream}, {}", super::scope::addresses(tcp)),
+        Upstream::Tcp(tcp) => {
+            let tls = if tcp.tls.is_some() {
+                ", inside TLS, verified"
+            } else {
+                ""
+            };
+            format!("{upstream}{tls}, {}", super::scope::addresses(tcp))
+        }
     }
 }
 

@@ -88,15 +88,16 @@ fn scope_json(config: &Config) -> Value {
 }
 
 fn endpoint_json(endpoint: &Endpoint) -> Value {
-    let (literal, ranges) = match &endpoint.upstream {
-        Upstream::BuiltinSsh => (None, None),
-        Upstream::Tcp(tcp) => (tcp.literal(), Some(&tcp.allow_cidrs)),
+    let (literal, ranges, tls) = match &endpoint.upstream {
+        Upstream::BuiltinSsh => (None, None, false),
+        Upstream::Tcp(tcp) => (tcp.literal(), Some(&tcp.allow_cidrs), tcp.tls.is_some()),
     };
     let rules = endpoint.rules.as_ref().map(|rules| rules.outline());
     json!({
         "url": endpoint.url.to_string(),
         "line": endpoint.line,
         "upstream": endpoint.upstream.to_string(),
+        "tls_verified": tls,
         "literal_address": literal,
         "allow_cidrs": ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "pooling_enabled": endpoint.pooling_enabled,

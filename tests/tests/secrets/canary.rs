@@ -26,7 +26,7 @@ impl Canary {
     /// Every secret of the gateway, the device and alice below `dir`, and those of the join strings in `joins`.
     pub(crate) fn of(dir: &Path, joins: &[&Path]) -> Vec<Self> {
         let mut all = Vec::new();
-        for name in ["ca/root.key.pem", "ca/issuing.key.pem"] {
+        for name in ["ca/root-1.key.pem", "ca/issuing-1.key.pem"] {
             all.push(Self::pem(dir.join("gateway/state").join(name)));
         }
         for name in [
