@@ -73,6 +73,15 @@ impl UpstreamTls {
         Ok(Self { mode, ca_pem, settings })
     }
 
+    /// The mode, as the file writes it.
+    pub fn mode_name(&self) -> &'static str {
+        match self.mode {
+            Mode::VerifyFull => "verify-full",
+            Mode::VerifyCa => "verify-ca",
+            Mode::Require => "require",
+        }
+    }
+
     /// The settings for a handshake.
     pub(crate) fn settings(&self) -> &Arc<ClientConfig> {
         &self.settings

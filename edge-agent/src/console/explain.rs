@@ -187,11 +187,8 @@ pub(super) fn behind(upstream: &Upstream) -> String {
     match upstream {
         Upstream::BuiltinSsh => "builtin:ssh, the agent's own SSH server; dials nothing".into(),
         Upstream::Tcp(tcp) => {
-            let tls = if tcp.tls.is_some() {
-                ", inside TLS, verified"
-            } else {
-                ""
-            };
+            let tls = tcp.tls.as_ref();
+            let tls = tls.map(|tls| format!(", TLS {}", tls.mode_name())).unwrap_or_default();
             format!("{upstream}{tls}, {}", super::scope::addresses(tcp))
         }
     }

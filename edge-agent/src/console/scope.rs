@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::explain::behind;
 use super::{Shown, in_force, running};
-use crate::config::{Config, Endpoint, TcpUpstream, Upstream};
+use crate::config::{Config, Endpoint, TcpUpstream, Upstream, UpstreamTls};
 
 pub(super) fn show(config: &Config, as_json: bool) -> Shown {
     if as_json {
@@ -89,15 +89,15 @@ fn scope_json(config: &Config) -> Value {
 
 fn endpoint_json(endpoint: &Endpoint) -> Value {
     let (literal, ranges, tls) = match &endpoint.upstream {
-        Upstream::BuiltinSsh => (None, None, false),
-        Upstream::Tcp(tcp) => (tcp.literal(), Some(&tcp.allow_cidrs), tcp.tls.is_some()),
+        Upstream::BuiltinSsh => (None, None, None),
+        Upstream::Tcp(tcp) => (tcp.literal(), Some(&tcp.allow_cidrs), tcp.tls.as_ref()),
     };
     let rules = endpoint.rules.as_ref().map(|rules| rules.outline());
     json!({
         "url": endpoint.url.to_string(),
         "line": endpoint.line,
         "upstream": endpoint.upstream.to_string(),
-        "tls_verified": tls,
+        "tls": tls.map(UpstreamTls::mode_name),
         "literal_address": literal,
         "allow_cidrs": ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "pooling_enabled": endpoint.pooling_enabled,
