@@ -125,8 +125,8 @@ impl Agent {
             tasks: sessions.clone(),
         });
         #[cfg(feature = "builtin-ssh")]
-        tasks.spawn(
-            "host-keys",
+        let (told_to_end, watching) = (
+            tasks.token().clone(),
             host_keys::watch(
                 Arc::clone(&services),
                 Arc::clone(&services.ssh_used),
@@ -134,6 +134,13 @@ impl Agent {
                 parts.host_keys,
             ),
         );
+        #[cfg(feature = "builtin-ssh")]
+        tasks.spawn("host-keys", async move {
+            tokio::select! {
+                () = told_to_end.cancelled() => {}
+                () = watching => {}
+            }
+        });
         tasks.spawn("watch-time", session::watch_time(Arc::clone(&services), stop.clone()));
         let (sender, status) = watch::channel(Status::default());
         if let Some(socket) = control_socket(&config.control_socket).await? {

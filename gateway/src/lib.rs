@@ -166,7 +166,7 @@ impl Gateway {
         let links = TaskGroup::new("links", &CancellationToken::new());
         let clients = TaskGroup::new("clients", &CancellationToken::new());
         house.spawn("audit-sync", audit::keep_synced(Arc::clone(&audit), house.clone()));
-        house.spawn_critical("own-certificates", Arc::clone(&own).keep_fresh(stop.clone()));
+        house.spawn_critical("own-certificates", Arc::clone(&own).keep_fresh(house.token().clone()));
 
         let registry = Arc::new(Registry {
             store: store.clone(),
