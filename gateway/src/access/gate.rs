@@ -104,7 +104,7 @@ impl Gate {
         // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
         let _unlogged = self
             .trail
-            .refuse(request, &denied, Reason::Revoked.name(), &self.policy_digest());
+            .refuse(request, &denied, Reason::Revoked.name(), &[], &self.policy_digest());
         Denial {
             session: request.session,
             told: Reason::Revoked,
@@ -121,7 +121,7 @@ impl Gate {
         };
         let reason = reason_of(&denied, request);
         // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
-        let _unlogged = self.trail.refuse(request, &denied, reason, &policy.digest());
+        let _unlogged = self.trail.refuse(request, &denied, reason, &[], &policy.digest());
         Denial {
             session: request.session,
             told: Reason::Denied,
@@ -173,14 +173,20 @@ impl Gate {
     /// could not be written (nothing is permitted unlogged).
     pub fn decide(&self, request: &AccessRequest) -> Result<Permit, Denial> {
         let policy = self.policy.load();
+        let mut shadow = Vec::new();
         let verdict = match &request.target {
-            Some(target) => match policy.decide(&policy::Request {
-                postgres: request.spoken.postgres.clone(),
-                ..question(request.caller.facts(), target, request.client, request.now, request.now)
-            }) {
-                Decision::Allow(allowed) => Ok((target.clone(), allowed)),
-                Decision::Deny(denied) => Err(denied),
-            },
+            Some(target) => {
+                let asked = policy::Request {
+                    postgres: request.spoken.postgres.clone(),
+                    ..question(request.caller.facts(), target, request.client, request.now, request.now)
+                };
+                let (decision, matched) = policy.decide_with_shadow(&asked);
+                shadow = matched;
+                match decision {
+                    Decision::Allow(allowed) => Ok((target.clone(), allowed)),
+                    Decision::Deny(denied) => Err(denied),
+                }
+            }
             None => Err(Denied {
                 reason: DenyReason::NoRule,
                 rule: None,
@@ -189,7 +195,7 @@ impl Gate {
         match verdict {
             Ok((target, allowed)) => {
                 self.trail
-                    .permit(request, &target, &allowed, &policy.digest())
+                    .permit(request, &target, &allowed, &shadow, &policy.digest())
                     .map_err(|_| Denial {
                         session: request.session,
                         told: Reason::AuditFailed,
@@ -199,7 +205,7 @@ impl Gate {
             Err(denied) => {
                 let reason = reason_of(&denied, request);
                 // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
-                let _unlogged = self.trail.refuse(request, &denied, reason, &policy.digest());
+                let _unlogged = self.trail.refuse(request, &denied, reason, &shadow, &policy.digest());
                 Err(Denial {
                     session: request.session,
                     told: Reason::Denied,

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 pub struct Meters {
     pub(super) denied: Family<ReasonLabel, Counter>,
     pub(super) refused: Family<ReasonLabel, Counter>,
+    pub(super) shadow: Family<EffectLabel, Counter>,
     pub(super) sessions: Family<OutcomeLabels, Counter>,
     pub(super) bytes: Family<DirectionLabel, Counter>,
     /// Links turned away because another machine with the same key serves.
@@ -20,6 +21,11 @@ pub struct Meters {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReasonLabel {
     pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EffectLabel {
+    pub(super) effect: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +49,11 @@ impl Meters {
                 "fairlead_strangers_refused",
                 "Peers that did not prove who they are",
                 meters.refused.clone(),
+            );
+            registry.register(
+                "fairlead_shadow_matches",
+                "Matches of rules that are not enforced",
+                meters.shadow.clone(),
             );
             registry.register("fairlead_sessions", "Sessions that have ended", meters.sessions.clone());
             registry.register(

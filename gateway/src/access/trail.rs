@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_policy::{Allowed, Denied, RuleRef};
+use fairlead_policy::{Allowed, Denied, Effect, RuleRef, ShadowMatch};
 use fairlead_runtime::audit::{AuditLog, Record};
 use fairlead_runtime::relay::Counters;
 use fairlead_wire::refusal::Reason;
 
 use super::caller::{Caller, CallerKind};
 use super::gate::{AccessRequest, Target};
-use super::meters::{DirectionLabel, Meters, OutcomeLabels, ReasonLabel};
+use super::meters::{DirectionLabel, EffectLabel, Meters, OutcomeLabels, ReasonLabel};
 use super::permit::Permit;
 use crate::admission::Notes;
+
+/// Rules with `enforce: false` that one line names; all are counted.
+const MAX_SHADOW_NAMES: usize = 8;
 
 /// The audit line could not be written; the caller must not proceed.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +74,11 @@ impl Trail {
         request: &AccessRequest,
         target: &Target,
         allowed: &Allowed,
+        shadow: &[ShadowMatch],
         policy: &str,
     ) -> Result<(), AuditUnavailable> {
         let mut record = asked(request, "session.permit");
+        self.note_shadow(&mut record, shadow);
         placed(&mut record, target);
         record.act =
             (!allowed.acts.is_empty()).then(|| allowed.acts.iter().cloned().collect::<Vec<_>>().join(",").into());
@@ -88,9 +93,11 @@ impl Trail {
         request: &AccessRequest,
         denied: &Denied,
         reason: &'static str,
+        shadow: &[ShadowMatch],
         policy: &str,
     ) -> Result<(), AuditUnavailable> {
         let mut record = asked(request, "session.refuse");
+        self.note_shadow(&mut record, shadow);
         match &request.target {
             Some(target) => placed(&mut record, target),
             None => record.endpoint = Some(request.asked.clone()),
@@ -101,6 +108,19 @@ impl Trail {
         record.reason = Some(reason.into());
         self.meters.denied.get_or_create(&ReasonLabel { reason }).inc();
         self.event(&record)
+    }
+
+    /// Counts the rules with `enforce: false` that matched, and names the first of them in the line.
+    fn note_shadow(&self, record: &mut Record, shadow: &[ShadowMatch]) {
+        for matched in shadow {
+            let effect = effect_name(matched.effect);
+            self.meters.shadow.get_or_create(&EffectLabel { effect }).inc();
+        }
+        if !shadow.is_empty() {
+            let named = shadow.iter().take(MAX_SHADOW_NAMES);
+            let named = named.map(|matched| format!("{}: {}", effect_name(matched.effect), rule_name(&matched.rule)));
+            record.fact("shadow", named.collect::<Vec<_>>());
+        }
     }
 
     /// The end of a permitted session. `detail` is the agent's word, for example why the upstream failed.
@@ -175,6 +195,13 @@ fn placed(record: &mut Record, target: &Target) {
     record.site = Some(target.site.to_string());
     record.agent = Some(target.agent.to_string());
     record.endpoint = Some(target.endpoint.to_string());
+}
+
+fn effect_name(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Allow => "allow",
+        Effect::Deny => "deny",
+    }
 }
 
 /// A rule as the audit names it.
