@@ -159,7 +159,7 @@ mod tests {
                 "2:1 unknown key `endpoint` in this file",
                 "5:3 unknown key `upstrem` in an endpoint",
                 "6:15 unknown key `ur` in upstream",
-                "7:13 unknown key `nam` in a rule",
+                "7:14 unknown key `nam` in a rule",
                 "8:1 unknown key `data` in this file",
             ]
         );

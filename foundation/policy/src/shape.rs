@@ -320,6 +320,7 @@ const CERTIFICATES: Shape = Shape {
     keys: &[
         key("agent", Holds::Length, ""),
         key("user", Holds::Length, ""),
+        key("workload", Holds::Length, ""),
         key("absent", Holds::Length, "how long an agent may be away and still renew"),
     ],
 };

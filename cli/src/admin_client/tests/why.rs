@@ -49,7 +49,7 @@ async fn explain_says_which_rule_and_what_it_saw() {
         (
             "policy explain --as bob --to ssh://pump-7.plant-7",
             1,
-            "there is no user `bob`",
+            "there is no user or workload `bob`",
         ),
         ("policy explain --as alice --to ssh://10.0.0.1", 64, "IP address"),
         (
