@@ -22,6 +22,7 @@ mod gauges;
 pub mod init;
 pub mod link;
 mod live;
+mod one_port;
 mod own_certificates;
 mod policy_set;
 mod registry;
@@ -33,17 +34,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use fairlead_identity::tls::{CallerChains, Leaves};
 use fairlead_policy::AccessPolicy;
-use fairlead_runtime::activation;
 use fairlead_runtime::audit::{self, AuditLog};
 use fairlead_runtime::clock::{Clock, SystemClock};
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::refusal::Reason;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use access::{Gate, Meters, Trail};
@@ -64,8 +63,6 @@ use store::{SqliteStore, StoreHandle};
 
 /// How long each step of the stop may take beyond its purpose.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
-/// How often a port is tried again when port 0 was asked for and only one of TCP and UDP was free.
-const PORT_TRIES: usize = 16;
 
 /// A running gateway.
 pub struct Gateway {
@@ -132,7 +129,7 @@ impl Gateway {
         parent: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let policy_set = PolicySet::new(config.access.clone(), &config.state_dir);
-        let policy = first_policy(&policy_set);
+        let policy = policy_set.first();
         let audit_path = config.state_dir.join("audit.jsonl");
         let audit = Arc::new(AuditLog::open(&audit_path, &config.domain)?);
         let store = SqliteStore::open(&init::state_file(&config.state_dir))?;
@@ -154,7 +151,7 @@ impl Gateway {
         };
         let made = maker.make()?;
         let settings = link::settings(Arc::clone(&made.tls))?;
-        let (tcp, quic) = bind(config.listen, &settings, &reset_key).await?;
+        let (tcp, quic) = one_port::bind(config.listen, &settings, &reset_key).await?;
         let own = Arc::new(OwnCertificates::new(maker, made, quic.clone(), settings));
         let address = tcp.local_addr()?;
         let admin = Admin::bind(&admin_settings(&config)).await?;
@@ -384,34 +381,6 @@ fn own_authorities(config: &Config, now: SystemTime) -> anyhow::Result<Arc<Autho
     Ok(Arc::new(authorities))
 }
 
-/// The policy to start with: the files, else the last good set, else nothing is allowed.
-fn first_policy(set: &PolicySet) -> AccessPolicy {
-    let mistakes = match set.compile() {
-        Ok(compiled) => {
-            for warning in &compiled.warnings {
-                tracing::warn!("{}", warning.0);
-            }
-            set.keep(&compiled.sources);
-            return compiled.policy;
-        }
-        Err(mistakes) => mistakes,
-    };
-    for mistake in &mistakes {
-        tracing::error!("{mistake}");
-    }
-    set.set_trouble(mistakes.into_iter().next());
-    match set.last_good() {
-        Some(policy) => {
-            tracing::error!("the access policy has mistakes; the last good one stays in force");
-            policy
-        }
-        None => {
-            tracing::error!("the access policy has mistakes and there is no earlier one: nothing is allowed");
-            AccessPolicy::deny_all()
-        }
-    }
-}
-
 /// Spawns what must not end before `told`; an earlier end, as by a panic or a socket that is gone, ends the gateway.
 fn spawn_for_life(
     house: &TaskGroup,
@@ -452,29 +421,6 @@ fn announced(config: &Config, port: u16) -> Vec<String> {
         None => address.clone(),
     };
     config.announce.iter().map(with_port).collect()
-}
-
-/// The one port: as systemd bound it, else by `listen`.
-async fn bind(
-    listen: SocketAddr,
-    settings: &quinn::ServerConfig,
-    key: &ResetKey,
-) -> anyhow::Result<(TcpListener, quinn::Endpoint)> {
-    if let Some(inherited) = activation::take()? {
-        let quic = link::adopt(inherited.udp, settings.clone(), key)?;
-        return Ok((TcpListener::from_std(inherited.tcp)?, quic));
-    }
-    let mut tries = 0;
-    loop {
-        let tcp = TcpListener::bind(listen).await.with_context(|| {
-            format!("cannot listen on TCP {listen}: choose another `listen`, or end what uses the port")
-        })?;
-        match link::bind(tcp.local_addr()?, settings.clone(), key) {
-            Ok(quic) => return Ok((tcp, quic)),
-            Err(_) if listen.port() == 0 && tries < PORT_TRIES => tries += 1,
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -61,6 +61,34 @@ impl PolicySet {
         })
     }
 
+    /// The policy to start with: the files, else the last good set, else nothing is allowed.
+    pub(crate) fn first(&self) -> AccessPolicy {
+        let mistakes = match self.compile() {
+            Ok(compiled) => {
+                for warning in &compiled.warnings {
+                    tracing::warn!("{}", warning.0);
+                }
+                self.keep(&compiled.sources);
+                return compiled.policy;
+            }
+            Err(mistakes) => mistakes,
+        };
+        for mistake in &mistakes {
+            tracing::error!("{mistake}");
+        }
+        self.set_trouble(mistakes.into_iter().next());
+        match self.last_good() {
+            Some(policy) => {
+                tracing::error!("the access policy has mistakes; the last good one stays in force");
+                policy
+            }
+            None => {
+                tracing::error!("the access policy has mistakes and there is no earlier one: nothing is allowed");
+                AccessPolicy::deny_all()
+            }
+        }
+    }
+
     /// Keeps the set that was just put in force for a restart that finds the files broken. Waits for the disk.
     pub(crate) fn keep(&self, sources: &Sources) {
         let written = serde_json::to_vec(sources).map_err(|error| error.to_string());

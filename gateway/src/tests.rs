@@ -44,6 +44,6 @@ fn a_check_writes_nothing() {
     init::init(&file, None, SystemTime::now()).unwrap();
     check(&config).unwrap();
     assert!(!state.join("last-good-policy.json").exists());
-    first_policy(&PolicySet::new(config.access.clone(), &state));
+    PolicySet::new(config.access.clone(), &state).first();
     assert!(state.join("last-good-policy.json").exists(), "a start keeps it");
 }
