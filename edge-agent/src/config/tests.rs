@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use super::upstream::WrittenUpstream;
+use super::upstream_tls::WrittenTls;
 use super::*;
 
 #[test]
