@@ -15,6 +15,7 @@
 mod builtin;
 #[cfg(feature = "builtin-ssh")]
 mod caller_stream;
+pub mod command;
 pub mod config;
 pub mod console;
 pub mod control;

@@ -1,64 +1,19 @@
 //! `fairlead-agent`: parses, builds, runs, maps to an exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use fairlead_agent::console::{Console, Shown};
+use clap::Parser;
+use fairlead_agent::command::{Arguments, Command};
+use fairlead_agent::console::Shown;
 use fairlead_agent::machine::CopiedState;
 use fairlead_agent::{Agent, config, enroll, joining};
 use fairlead_identity::join::{JoinError, JoinString};
-use fairlead_identity::name::Label;
 use fairlead_runtime::audit::AuditError;
 use fairlead_runtime::config_file::PrivateError::{ForeignOwner, NotADirectory, TooOpen};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
 use fairlead_runtime::{metrics, notify, process, telemetry};
-
-/// The Fairlead agent: dials out to a gateway and reaches the local services that its file lists.
-#[derive(Parser)]
-#[command(
-    name = "fairlead-agent",
-    version,
-    after_help = "Examples:
-  fairlead-agent enroll --token-file join.txt
-  fairlead-agent enroll --token-file fleet.txt --name pump-7
-  fairlead-agent check
-  fairlead-agent scope
-  fairlead-agent explain ssh://pump-7.plant-7.internal --as alice --group field
-  fairlead-agent pause
-  fairlead-agent run --config /etc/fairlead-agent/agent.yaml"
-)]
-struct Arguments {
-    /// The agent's file.
-    #[arg(long, global = true, default_value = "/etc/fairlead-agent/agent.yaml")]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Turns a join string into this agent's own key and certificate.
-    Enroll {
-        /// File with the join string; `-` reads standard input.
-        #[arg(long)]
-        token_file: PathBuf,
-        /// The name to propose where the join string is for a fleet; the host name unless given.
-        #[arg(long)]
-        name: Option<Label>,
-        /// Ends instead of waiting when the name must be approved first; run it again later.
-        #[arg(long)]
-        no_wait: bool,
-    },
-    /// Runs in the foreground until SIGTERM. An agent that is not enrolled and finds a join file (/etc/fairlead-agent/join) enrols
-    /// itself by it first.
-    Run,
-    /// Says everything that is wrong with the file and the identity.
-    Check,
-    #[command(flatten)]
-    Console(Console),
-}
 
 /// How long threads that cannot be cancelled may go on when everything else has ended.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);

@@ -1,51 +1,16 @@
 //! `fairlead-gateway`: parses, builds, runs, maps to an exit code.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Parser, Subcommand};
-use fairlead_gateway::authority::{self, Ca};
+use clap::Parser;
+use fairlead_gateway::authority;
+use fairlead_gateway::command::{Arguments, Command};
 use fairlead_gateway::config::{self, Config};
 use fairlead_gateway::{Gateway, StartError, init};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
 use fairlead_runtime::{metrics, notify, process, telemetry};
-
-/// The Fairlead gateway: agents dial it, callers connect to it, its access policy decides who reaches what.
-#[derive(Parser)]
-#[command(
-    name = "fairlead-gateway",
-    version,
-    after_help = "Examples:
-  fairlead-gateway init --config /etc/fairlead-gateway/gateway.yaml --domain gw.example.com
-  fairlead-gateway check --config /etc/fairlead-gateway/gateway.yaml
-  fairlead-gateway run --config /etc/fairlead-gateway/gateway.yaml
-  fairlead-gateway ca status"
-)]
-struct Arguments {
-    /// The gateway's file.
-    #[arg(long, global = true, default_value = "/etc/fairlead-gateway/gateway.yaml")]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Makes keys, CA, state and a commented configuration; what is there stays.
-    Init {
-        /// The gateway's DNS name; needed the first time.
-        #[arg(long)]
-        domain: Option<String>,
-    },
-    /// Says everything that is wrong with configuration, state and access policy.
-    Check,
-    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy and the CA again, a second SIGTERM ends.
-    Run,
-    /// Looks at the certificate authority, prepares the next one, puts it in force.
-    Ca(Ca),
-}
 
 /// Exit codes of PRODUCT: 1 failed, 78 bad configuration.
 struct Failure(u8);

@@ -16,7 +16,13 @@ struct CrateRule {
     never: &'static [&'static str],
 }
 
-const PROGRAMS: &[&str] = &["fairlead-gateway", "fairlead-agent", "fairlead", "fairlead-tests"];
+const PROGRAMS: &[&str] = &[
+    "fairlead-gateway",
+    "fairlead-agent",
+    "fairlead",
+    "fairlead-pages",
+    "fairlead-tests",
+];
 
 const RULES: &[CrateRule] = &[
     CrateRule {

@@ -59,6 +59,11 @@ pub(crate) const MEMBERS: &[Member] = &[
         library: "fairlead",
     },
     Member {
+        folder: "packaging/pages",
+        package: "fairlead-pages",
+        library: "fairlead_pages",
+    },
+    Member {
         folder: "tests",
         package: "fairlead-tests",
         library: "fairlead_tests",
@@ -108,10 +113,13 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
     }
 }
 
-/// The parsed `src` files of every member that ships. The tests' own package is not part of the product.
+/// Members that no package ships.
+const UNSHIPPED: &[&str] = &["fairlead-tests", "fairlead-pages"];
+
+/// The parsed `src` files of every member that ships.
 pub(crate) fn product() -> Vec<SourceFile> {
     let mut files = Vec::new();
-    for member in MEMBERS.iter().filter(|m| m.package != "fairlead-tests") {
+    for member in MEMBERS.iter().filter(|m| !UNSHIPPED.contains(&m.package)) {
         files.extend(crate_sources(member));
     }
     files

@@ -1,0 +1,56 @@
+//! What `fairlead-agent` is asked on its command line; manual pages and completions are made from it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use fairlead_identity::name::Label;
+
+use crate::console::Console;
+
+/// The Fairlead agent: dials out to a gateway and reaches the local services that its file lists.
+#[derive(Parser)]
+#[command(
+    name = "fairlead-agent",
+    version,
+    after_help = "Examples:
+  fairlead-agent enroll --token-file join.txt
+  fairlead-agent enroll --token-file fleet.txt --name pump-7
+  fairlead-agent check
+  fairlead-agent scope
+  fairlead-agent explain ssh://pump-7.plant-7.internal --as alice --group field
+  fairlead-agent pause
+  fairlead-agent run --config /etc/fairlead-agent/agent.yaml"
+)]
+pub struct Arguments {
+    /// The agent's file.
+    #[arg(long, global = true, default_value = "/etc/fairlead-agent/agent.yaml")]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Turns a join string into this agent's own key and certificate.
+    Enroll {
+        /// File with the join string; `-` reads standard input.
+        #[arg(long)]
+        token_file: PathBuf,
+        /// The name to propose where the join string is for a fleet; the host name unless given.
+        #[arg(long)]
+        name: Option<Label>,
+        /// Ends instead of waiting when the name must be approved first; run it again later.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Runs in the foreground until SIGTERM. An agent that is not enrolled and finds a join file (/etc/fairlead-agent/join) enrols
+    /// itself by it first.
+    Run,
+    /// Says everything that is wrong with the file and the identity.
+    Check,
+    /// What the customer asks and orders.
+    #[command(flatten)]
+    Console(Console),
+}
