@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use fairlead_identity::name::Label;
 
 use crate::console::Console;
@@ -13,7 +13,7 @@ use crate::console::Console;
     name = "fairlead-agent",
     version,
     after_help = "Examples:
-  fairlead-agent enroll --token-file join.txt
+  fairlead-agent enroll --token-file -                # paste the join string, then Ctrl-D
   fairlead-agent enroll --token-file fleet.txt --name pump-7
   fairlead-agent check
   fairlead-agent scope
@@ -34,17 +34,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 pub enum Command {
     /// Turns a join string into this agent's own key and certificate.
-    Enroll {
-        /// File with the join string; `-` reads standard input.
-        #[arg(long)]
-        token_file: PathBuf,
-        /// The name to propose where the join string is for a fleet; the host name unless given.
-        #[arg(long)]
-        name: Option<Label>,
-        /// Ends instead of waiting when the name must be approved first; run it again later.
-        #[arg(long)]
-        no_wait: bool,
-    },
+    Enroll(Enroll),
     /// Runs in the foreground until SIGTERM. An agent that is not enrolled and finds a join file (/etc/fairlead-agent/join) enrols
     /// itself by it first.
     Run,
@@ -53,4 +43,24 @@ pub enum Command {
     /// What the customer asks and orders.
     #[command(flatten)]
     Console(Console),
+}
+
+/// How an agent comes by its identity.
+#[derive(Args)]
+pub struct Enroll {
+    /// File with the join string; `-` reads standard input.
+    #[arg(long)]
+    pub token_file: PathBuf,
+    /// The name to propose where the join string is for a fleet; the host name unless given.
+    #[arg(long)]
+    pub name: Option<Label>,
+    /// Ends instead of waiting when the name must be approved first; run it again later.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Leaves the service as it is. Else, run by root where the package is installed, systemd starts it.
+    #[arg(long)]
+    pub no_start: bool,
+    /// Root has begun this and goes on after it.
+    #[arg(long, hide = true)]
+    pub by_root: bool,
 }

@@ -22,6 +22,7 @@ pub mod control;
 mod counted;
 mod credentials;
 pub mod enroll;
+pub mod first_run;
 #[cfg(feature = "builtin-ssh")]
 mod host_keys;
 pub mod identity_files;

@@ -1,19 +1,23 @@
 //! `fairlead-agent`: parses, builds, runs, maps to an exit code.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use fairlead_agent::command::{Arguments, Command};
+use fairlead_agent::command::{Arguments, Command, Enroll};
 use fairlead_agent::console::Shown;
 use fairlead_agent::machine::CopiedState;
-use fairlead_agent::{Agent, config, enroll, joining};
-use fairlead_identity::join::{JoinError, JoinString};
+use fairlead_agent::{Agent, config, enroll, first_run, joining};
+use fairlead_identity::join::JoinString;
+use fairlead_runtime::account::Account;
 use fairlead_runtime::audit::AuditError;
+use fairlead_runtime::config_file;
 use fairlead_runtime::config_file::PrivateError::{ForeignOwner, NotADirectory, TooOpen};
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
 use fairlead_runtime::{metrics, notify, process, telemetry};
+use secrecy::ExposeSecret;
 
 /// How long threads that cannot be cancelled may go on when everything else has ended.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
@@ -63,6 +67,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     match arguments.command {
         Command::Check => {
+            if let Some(account) = first_run::account(&arguments.config, &config.state_dir).map_err(not_seen)? {
+                return go_on_as(&account, &first_run::check_arguments(&whole(&arguments.config)), b"");
+            }
             fairlead_agent::check(&config).map_err(|error| failed(&error, 78))?;
             say(&format!(
                 "{}: good; {} endpoints",
@@ -71,35 +78,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Command::Enroll {
-            token_file,
-            name,
-            no_wait,
-        } => {
-            let join = read_join(&token_file).map_err(|error| failed(&error, enroll_code(&error)))?;
-            let enrolled = if no_wait {
-                enroll::enroll_agent_as(&join, &config.state_dir, name.as_ref()).await
-            } else {
-                joining::until_approved(&join, &config.state_dir, name.as_ref(), say).await
-            };
-            let enrolled = enrolled.map_err(|error| failed(&error, enroll_code(&error)))?;
-            if let Some(name) = name.filter(|name| !enrolled.principal.ends_with(&format!("/{name}"))) {
-                say(&format!(
-                    "the join string names this agent, so --name {name} was not looked at"
-                ));
-            }
-            say(&format!(
-                "enrolled as {}; start it with `fairlead-agent run`",
-                enrolled.principal
-            ));
-            if config.endpoints.is_empty() {
-                say(&format!(
-                    "{} lists no endpoints yet, so nothing can be reached",
-                    arguments.config.display()
-                ));
-            }
-            Ok(())
-        }
+        Command::Enroll(enroll) => enroll_here(&enroll, &config, &arguments.config).await,
         Command::Run => {
             let join_file = joining::join_file(&arguments.config);
             serve(config, &arguments.config, &join_file).await
@@ -107,6 +86,77 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         // Answered above: it needs nothing of what follows.
         Command::Console(_) => Ok(()),
     }
+}
+
+async fn enroll_here(asked: &Enroll, config: &config::Config, file: &Path) -> Result<(), Failure> {
+    let text = config_file::read_secret_or_stdin(&asked.token_file).map_err(|error| failed(&error.into(), 1))?;
+    let text = text.expose_secret();
+    let join = JoinString::parse(text).map_err(|error| failed(&error.into(), 77))?;
+    if let Some(account) = first_run::account(file, &config.state_dir).map_err(not_seen)? {
+        let arguments = first_run::enroll_arguments(&whole(file), asked.name.as_ref(), asked.no_wait);
+        go_on_as(&account, &arguments, text.as_bytes())?;
+    } else {
+        let enrolled = if asked.no_wait {
+            enroll::enroll_agent_as(&join, &config.state_dir, asked.name.as_ref()).await
+        } else {
+            joining::until_approved(&join, &config.state_dir, asked.name.as_ref(), say).await
+        };
+        let enrolled = enrolled.map_err(|error| failed(&error, enroll_code(&error)))?;
+        if let Some(name) = asked.name.as_ref()
+            && !enrolled.principal.ends_with(&format!("/{name}"))
+        {
+            say(&format!(
+                "the join string names this agent, so --name {name} was not looked at"
+            ));
+        }
+        say(&format!("enrolled as {}", enrolled.principal));
+    }
+    if asked.by_root {
+        return Ok(());
+    }
+    if config.endpoints.is_empty() {
+        say(&format!(
+            "{} lists no endpoints yet, so nothing can be reached",
+            file.display()
+        ));
+    }
+    let unit = first_run::unit_of(file).filter(|_| !asked.no_start && nix::unistd::geteuid().is_root());
+    let is_started = unit.as_deref().map_or(Ok(false), first_run::start);
+    match (is_started, unit) {
+        (Ok(true), Some(unit)) => say(&format!(
+            "{unit} is started, at each boot too; `systemctl status {unit}` shows it"
+        )),
+        (Ok(_), _) => say("start it with `fairlead-agent run`"),
+        (Err(why), _) => {
+            say(&why);
+            return Err(Failure(1));
+        }
+    }
+    Ok(())
+}
+
+/// The rest of a command of root's, as the account that the state directory belongs to.
+fn go_on_as(account: &Account, arguments: &[OsString], input: &[u8]) -> Result<(), Failure> {
+    match account.run_again(arguments, input) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure(code)),
+        Err(error) => {
+            say(&format!("fairlead-agent: cannot go on as {}: {error}", account.name));
+            Err(Failure(1))
+        }
+    }
+}
+
+/// The other account's process starts in `/`.
+fn whole(file: &Path) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
+}
+
+fn not_seen(error: std::io::Error) -> Failure {
+    failed(
+        &anyhow::Error::new(error).context("the state directory cannot be looked at"),
+        1,
+    )
 }
 
 async fn serve(config: config::Config, file: &Path, join_file: &Path) -> Result<(), Failure> {
@@ -223,7 +273,6 @@ fn enroll_code(error: &anyhow::Error) -> u8 {
         Some(Refused { .. } | WrongGateway { .. } | WrongKind(_)) => 77,
         // Not a no: only that nobody has said yes so far.
         Some(Answer(_) | Pending(_)) => 1,
-        None if error.is::<JoinError>() => 77,
         None if error.is::<CopiedState>() => 78,
         // Somebody must put the state directory right before anything else.
         None if matches!(
@@ -235,11 +284,6 @@ fn enroll_code(error: &anyhow::Error) -> u8 {
         }
         None => 1,
     }
-}
-
-fn read_join(path: &Path) -> anyhow::Result<JoinString> {
-    let text = fairlead_runtime::config_file::read_secret_or_stdin(path)?;
-    Ok(JoinString::parse(secrecy::ExposeSecret::expose_secret(&text))?)
 }
 
 fn show(shown: &Shown) -> Result<(), Failure> {

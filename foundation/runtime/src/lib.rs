@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod account;
 pub mod activation;
 pub mod audit;
 pub mod channel;
