@@ -53,6 +53,10 @@ impl CallerChains for Signer {
     fn who(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Authenticated, VerifyError> {
         self.authorities.x509().roots.who(chain, now)
     }
+
+    fn own_trust_domain(&self) -> String {
+        self.who.trust_domain().to_owned()
+    }
 }
 
 impl std::fmt::Debug for Signer {

@@ -29,5 +29,7 @@ mod initials;
 mod memory;
 #[path = "hostile/peer.rs"]
 mod peer;
+#[path = "hostile/vendors.rs"]
+mod vendors;
 #[path = "hostile/watch.rs"]
 mod watch;

@@ -34,11 +34,12 @@ mod alert;
 mod callers;
 mod leaves;
 mod refusal;
+mod signatures;
 mod upstream;
 mod verifier;
 
 pub use refusal::handshake_refusal;
-use verifier::{GatewayVerifier, LinkClientVerifier, Trust};
+use verifier::{ClientVerifier, GatewayVerifier, Trust};
 
 pub use alert::{Alert, last_alert};
 pub use callers::{CallerChains, callers};
@@ -74,7 +75,8 @@ pub enum TlsError {
 /// A client certificate is asked for and may be withheld, because enrolment shares the port and
 /// rustls cannot choose settings by ALPN; after the handshake the caller must demand a certificate
 /// for every purpose but enrolment, and [`authenticate`] the presented chain for its identity.
-/// A certificate that is presented and does not verify (expired ones included) ends the handshake.
+/// A certificate that is presented and does not verify (expired ones included) ends the handshake, but for one that is
+/// somebody else's ([`CallerChains::check`]).
 ///
 /// `chain` is what [`Issued::chain_der`] gives, by [`crate::chain::from_ders`]: the root travels in it, for those who
 /// pin it.
@@ -105,7 +107,7 @@ pub fn gateway_quic_at(
     clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     check_own_chain(&chain)?;
-    let clients = LinkClientVerifier::new(roots.clone(), provider());
+    let clients = ClientVerifier::new(Arc::new(roots.clone()));
     let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(unsupported)?
@@ -183,7 +185,7 @@ fn client(
     let own = identity.as_ref().and_then(|(chain, _)| chain.first());
     let begins = own.and_then(Parsed::new).map(|leaf| leaf.not_before());
     let known = SystemTime::UNIX_EPOCH + KNOWN_PAST;
-    let gateways = GatewayVerifier::new(trust, begins.map_or(known, |begins| begins.max(known)), provider());
+    let gateways = GatewayVerifier::new(trust, begins.map_or(known, |begins| begins.max(known)));
     let builder = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(unsupported)?

@@ -211,6 +211,13 @@ pub fn claimed_uri(chain: &[CertificateDer<'_>]) -> Option<String> {
     }
 }
 
+/// Whether the end-entity certificate of a chain bears exactly one URI, and one that an authority of `own_trust_domain`
+/// never gives. Proves nothing.
+#[must_use]
+pub fn is_named_elsewhere(chain: &[CertificateDer<'_>], own_trust_domain: &str) -> bool {
+    claimed_uri(chain).is_some_and(|uri| check_uri(&uri, own_trust_domain).is_ok())
+}
+
 fn check_bounds(chain: &[CertificateDer<'_>]) -> Result<(), VerifyError> {
     let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
     if chain.len() > MAX_CHAIN_CERTIFICATES || bytes > MAX_CHAIN_BYTES {

@@ -49,7 +49,7 @@ impl Callers for Registry {
             let who = match &presented.who {
                 Ok(who) => who,
                 // Not ours: perhaps of a workload's own issuer. Where it is nobody's, our own reason is the one that counts.
-                Err(ours) => return self.vendored(&presented.chain).await.ok_or(ours.reason()),
+                Err(ours) => return self.vendored(&presented.chain).await.unwrap_or(Err(ours.reason())),
             };
             let kind = match who.principal().kind() {
                 Kind::User => CallerKind::User,
@@ -75,7 +75,7 @@ impl Callers for Registry {
 }
 
 impl Registry {
-    async fn vendored(&self, chain: &[CertificateDer<'static>]) -> Option<(CallerId, Credential)> {
+    async fn vendored(&self, chain: &[CertificateDer<'static>]) -> Option<Vendored> {
         let (chain, domain, now) = (chain.to_vec(), self.trust_domain.clone(), self.clock.now());
         let found: Result<_, StoreError> = self.store.run(move |store| vendors(store, &chain, &domain, now)).await;
         found.unwrap_or_else(|error| {
@@ -85,17 +85,21 @@ impl Registry {
     }
 }
 
-/// Which workload a chain of its vendor's own issuer stands for. The URI it claims only finds the registrations to try;
-/// the certificate is verified against the authority of each.
+/// Whose the chain of a vendor's own issuer is, or the stable name of why it is nobody's.
+type Vendored = Result<(CallerId, Credential), &'static str>;
+
+/// Which workload a chain of its vendor's own issuer stands for; `None` where none is registered for its name. The URI it
+/// claims only finds the registrations to try; the certificate is verified against the authority of each.
 fn vendors(
     store: &mut dyn Store,
     chain: &[CertificateDer<'_>],
     trust_domain: &str,
     now: SystemTime,
-) -> Result<Option<(CallerId, Credential)>, StoreError> {
+) -> Result<Option<Vendored>, StoreError> {
     let Some(uri) = vendor::claimed_uri(chain) else {
         return Ok(None);
     };
+    let mut refused = None;
     for row in store.workloads_with_uri(&uri)? {
         let Some(issuer) = &row.issuer else { continue };
         let Ok(trusted) = VendorIssuer::new(&issuer.ca_pem, &issuer.san_uri, trust_domain) else {
@@ -105,15 +109,13 @@ fn vendors(
             Ok(_) => {
                 let Some(who) = named(&row.id) else { continue };
                 let by = Credential::Vendor { issuer: issuer.digest };
-                return Ok(Some((who, by)));
+                return Ok(Some(Ok((who, by))));
             }
-            Err(error) => tracing::debug!(
-                reason = error.reason(),
-                "a certificate of a workload's own issuer refused"
-            ),
+            // What is said of the first: several stand for one name only while one replaces the other.
+            Err(error) => refused = refused.or(Some(Err(error.reason()))),
         }
     }
-    Ok(None)
+    Ok(refused)
 }
 
 /// Looks each caller and each endpoint of the batch up once, in one turn of the store.

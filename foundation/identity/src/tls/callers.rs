@@ -5,21 +5,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, verify_tls12_signature},
-    server::{
-        NoServerSessionStorage, ResolvesServerCert,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    ServerConfig,
+    server::{NoServerSessionStorage, ResolvesServerCert},
     time_provider::TimeProvider,
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 
-use super::refusal::refused;
-use super::verifier::{system_time, verify_signature, whole};
+use super::verifier::ClientVerifier;
 use super::{TlsError, provider, unsupported};
+use crate::vendor;
 use crate::verify::{Authenticated, Roots, Usage, VerifyError, authenticate};
 
 /// Whose chains callers may present.
@@ -31,19 +26,32 @@ pub trait CallerChains: fmt::Debug + Send + Sync {
     /// Why it names nobody of ours.
     fn who(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Authenticated, VerifyError>;
 
+    /// The trust domain in which our own authority gives names.
+    fn own_trust_domain(&self) -> String;
+
     /// Whether the handshake goes on; a refusal becomes the alert that TLS has for it. A yes lets nobody in: who it is, and
     /// whether they are still welcome, is looked up afterwards.
+    ///
+    /// A chain whose end-entity certificate bears a name of somebody else goes on with its key proven and nothing believed:
+    /// it may be a workload's of its vendor's own issuer, and which of these are trusted, and for what, is in the store.
     ///
     /// # Errors
     /// Why it is not accepted.
     fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), VerifyError> {
-        self.who(chain, now).map(drop)
+        match self.who(chain, now) {
+            Err(_) if vendor::is_named_elsewhere(chain, &self.own_trust_domain()) => Ok(()),
+            who => who.map(drop),
+        }
     }
 }
 
 impl CallerChains for Roots {
     fn who(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Authenticated, VerifyError> {
         authenticate(chain, self, Usage::Client, self.trust_domain(), now)
+    }
+
+    fn own_trust_domain(&self) -> String {
+        self.trust_domain().to_owned()
     }
 }
 
@@ -62,10 +70,7 @@ pub fn callers(
     alpns: &[&[u8]],
     clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let clients = CallerVerifier {
-        chains,
-        provider: provider(),
-    };
+    let clients = ClientVerifier::new(chains);
     let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unsupported)?
@@ -79,62 +84,4 @@ pub fn callers(
     // For the last alert only, see `last_alert`.
     config.enable_secret_extraction = true;
     Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct CallerVerifier {
-    chains: Arc<dyn CallerChains>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ClientCertVerifier for CallerVerifier {
-    fn offer_client_auth(&self) -> bool {
-        true
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    /// No hints: strangers need not learn our names.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.chains
-            .check(&whole(end_entity, intermediates), system_time(now))
-            .map(|()| ClientCertVerified::assertion())
-            .map_err(refused)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        if dss.scheme != SignatureScheme::ECDSA_NISTP256_SHA256 {
-            return Err(PeerIncompatible::NoSignatureSchemesInCommon.into());
-        }
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(&self.provider, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
 }

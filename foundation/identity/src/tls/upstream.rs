@@ -8,12 +8,12 @@ use rustls::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     time_provider::DefaultTimeProvider,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 
+use super::signatures::Signatures;
 use super::{TlsError, provider, unsupported};
 
 /// Most certificates of one CA file.
@@ -38,7 +38,7 @@ pub fn upstream(trust: UpstreamTrust<'_>, alpns: &[&[u8]]) -> Result<Arc<ClientC
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         UpstreamTrust::Full(pem) => chains_to(pem)?,
         UpstreamTrust::Authority(pem) => Arc::new(AnyName(chains_to(pem)?)),
-        UpstreamTrust::Nothing => Arc::new(Anybody(provider())),
+        UpstreamTrust::Nothing => Arc::new(Anybody(Signatures::any())),
     };
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(DefaultTimeProvider))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -119,7 +119,7 @@ impl ServerCertVerifier for AnyName {
 
 /// Takes any certificate whose key the upstream holds.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody(Signatures);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -139,7 +139,7 @@ impl ServerCertVerifier for Anybody {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        self.0.tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -148,10 +148,10 @@ impl ServerCertVerifier for Anybody {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        self.0.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }

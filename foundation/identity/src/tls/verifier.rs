@@ -5,12 +5,13 @@ use std::{sync::Arc, time::SystemTime};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls13_signature},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::CallerChains;
 use super::refusal::{not_pinned, refused};
+use super::signatures::Signatures;
 use crate::certificate::Parsed;
 use crate::verify::{Roots, Usage, authenticate, names_dns};
 
@@ -29,12 +30,16 @@ pub(super) struct GatewayVerifier {
     trust: Trust,
     /// A moment that is known to have passed.
     floor: SystemTime,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl GatewayVerifier {
-    pub(super) fn new(trust: Trust, floor: SystemTime, provider: Arc<CryptoProvider>) -> Self {
-        Self { trust, floor, provider }
+    pub(super) fn new(trust: Trust, floor: SystemTime) -> Self {
+        Self {
+            trust,
+            floor,
+            signatures: Signatures::own(),
+        }
     }
 
     fn verify(&self, chain: &[CertificateDer<'_>], server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
@@ -95,29 +100,31 @@ impl ServerCertVerifier for GatewayVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(&self.provider, message, cert, dss)
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        self.signatures.schemes()
     }
 }
 
-/// Accepts agents, users and workloads; those without a certificate too, see
-/// [`super::gateway_quic`].
+/// Accepts agents, users and workloads, and those without a certificate: whoever serves the connection demands it.
 #[derive(Debug)]
-pub(super) struct LinkClientVerifier {
-    roots: Roots,
-    provider: Arc<CryptoProvider>,
+pub(super) struct ClientVerifier {
+    chains: Arc<dyn CallerChains>,
+    signatures: Signatures,
 }
 
-impl LinkClientVerifier {
-    pub(super) fn new(roots: Roots, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, provider }
+impl ClientVerifier {
+    pub(super) fn new(chains: Arc<dyn CallerChains>) -> Self {
+        Self {
+            chains,
+            signatures: Signatures::callers(),
+        }
     }
 }
 
-impl ClientCertVerifier for LinkClientVerifier {
+impl ClientCertVerifier for ClientVerifier {
     fn offer_client_auth(&self) -> bool {
         true
     }
@@ -137,20 +144,19 @@ impl ClientCertVerifier for LinkClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let chain = whole(end_entity, intermediates);
-        let domain = self.roots.trust_domain();
-        authenticate(&chain, &self.roots, Usage::Client, domain, system_time(now))
-            .map(|_| ClientCertVerified::assertion())
+        self.chains
+            .check(&whole(end_entity, intermediates), system_time(now))
+            .map(|()| ClientCertVerified::assertion())
             .map_err(refused)
     }
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls13RequiredForQuic.into())
+        self.signatures.tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -159,37 +165,21 @@ impl ClientCertVerifier for LinkClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(&self.provider, message, cert, dss)
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        self.signatures.schemes()
     }
-}
-
-pub(super) fn verify_signature(
-    provider: &CryptoProvider,
-    message: &[u8],
-    cert: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, Error> {
-    if dss.scheme != SignatureScheme::ECDSA_NISTP256_SHA256 {
-        return Err(PeerIncompatible::NoSignatureSchemesInCommon.into());
-    }
-    let algorithms = &provider.signature_verification_algorithms;
-    verify_tls13_signature(message, cert, dss, algorithms)
 }
 
 /// The chain as presented. Copies references, not certificates; the bound is checked on it first.
-pub(super) fn whole<'a>(
-    end_entity: &'a CertificateDer<'_>,
-    intermediates: &'a [CertificateDer<'_>],
-) -> Vec<CertificateDer<'a>> {
+fn whole<'a>(end_entity: &'a CertificateDer<'_>, intermediates: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
     let all = std::iter::once(end_entity).chain(intermediates);
     all.map(|der| CertificateDer::from(der.as_ref())).collect()
 }
 
-pub(super) fn system_time(now: UnixTime) -> SystemTime {
+fn system_time(now: UnixTime) -> SystemTime {
     let seconds = std::time::Duration::from_secs(now.as_secs());
     SystemTime::UNIX_EPOCH
         .checked_add(seconds)
