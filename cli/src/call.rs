@@ -8,11 +8,13 @@ use fairlead_agent::link::{DialError, dial};
 use fairlead_identity::tls;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::{Closed, Connection, Receiver};
 use fairlead_wire::call::{Body, CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version::{ALPN_CALL, VERSION_MAX, VERSION_MIN};
-use quinn::{Connection, ConnectionError, RecvStream};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::command::{CommandError, Context, Exit};
@@ -70,10 +72,10 @@ impl Call {
             question: Some(question),
         };
         let bytes = codec::encode(&request, MAX_PREAUTH_FRAME).map_err(CommandError::failed)?;
-        let (mut send, mut recv) = self.connection.open_bi().await.map_err(|error| ended(&error))?;
+        let (mut send, mut recv) = self.connection.open().await.map_err(|error| ended(&error))?;
         let sent = send.write_all(&bytes).await;
         sent.map_err(|error| self.gone(&error))?;
-        let _already_gone = send.finish();
+        let _already_gone = Sink::finish(&mut send).await;
         let mut answers = Vec::new();
         while let Some(answer) = self.read(&mut recv).await? {
             match answer {
@@ -85,7 +87,7 @@ impl Call {
         Ok(answers)
     }
 
-    async fn read(&self, recv: &mut RecvStream) -> Result<Option<Body>, CommandError> {
+    async fn read(&self, recv: &mut Receiver) -> Result<Option<Body>, CommandError> {
         let frame = frame::read_frame(recv, MAX_CONTROL_FRAME).await;
         let Some(frame) = frame.map_err(|error| self.gone(&error))? else {
             return Ok(None);
@@ -104,7 +106,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.connection.close(0_u32.into(), b"done");
+        self.connection.close(0, "done");
     }
 }
 
@@ -114,18 +116,18 @@ fn unreachable(error: DialError) -> CommandError {
 }
 
 /// A connection that ended, by the gateway's reason where it gave one.
-fn ended(error: &ConnectionError) -> CommandError {
-    let told = match error {
-        ConnectionError::ApplicationClosed(close) => Reason::from_quic_code(close.error_code.into_inner()),
-        ConnectionError::ConnectionClosed(_) => Some(Reason::Denied),
-        _ => None,
+fn ended(closed: &Closed) -> CommandError {
+    let told = match closed {
+        Closed::ByPeer { code, .. } => Reason::from_quic_code(*code),
+        Closed::Refused { .. } => Some(Reason::Denied),
+        Closed::Lost(_) => None,
     };
     let exit = match told {
         Some(Reason::GatewayStopping) | None => Exit::Unreachable,
         Some(_) => Exit::Denied,
     };
     let name = told.map_or("the gateway is gone", Reason::name);
-    CommandError::text(exit, format!("{name}: {error}"))
+    CommandError::text(exit, format!("{name}: {closed}"))
 }
 
 fn refused(said: &Refused) -> CommandError {

@@ -13,8 +13,8 @@ mod enabled {
     use fairlead_identity::ssh;
     use fairlead_policy::{Limits, SshFacts};
     use fairlead_runtime::audit::Record;
+    use fairlead_runtime::transport::{Receiver, Sender};
     use fairlead_wire::refusal::Reason;
-    use quinn::{RecvStream, SendStream};
 
     use crate::caller_stream::{CallerStream, Cut};
     use crate::counted::Counted;
@@ -84,8 +84,8 @@ mod enabled {
             services: &Arc<Services>,
             live: &Arc<Live>,
             limits: Limits,
-            from_caller: RecvStream,
-            to_caller: SendStream,
+            from_caller: Receiver,
+            to_caller: Sender,
         ) -> Option<Ending> {
             let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
             let asked = &live.asked;
@@ -222,7 +222,7 @@ mod disabled {
     use std::sync::Arc;
 
     use fairlead_policy::Limits;
-    use quinn::{RecvStream, SendStream};
+    use fairlead_runtime::transport::{Receiver, Sender};
 
     use crate::session::{Ending, Live, Services};
 
@@ -251,8 +251,8 @@ mod disabled {
             _services: &Arc<Services>,
             _live: &Arc<Live>,
             _limits: Limits,
-            _from_caller: RecvStream,
-            _to_caller: SendStream,
+            _from_caller: Receiver,
+            _to_caller: Sender,
         ) -> Option<Ending> {
             match *self {}
         }

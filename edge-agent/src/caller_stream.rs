@@ -1,4 +1,4 @@
-//! Both halves of a session's QUIC stream as one byte stream, for a protocol that the agent itself serves.
+//! Both halves of a session's stream as one byte stream, for a protocol that the agent itself serves.
 
 use std::io;
 use std::pin::Pin;
@@ -6,15 +6,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use fairlead_runtime::stop::CancellationToken;
+use fairlead_runtime::transport::{Receiver, Sender};
 use fairlead_wire::refusal::Reason;
-use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Ends as any stream does when it is dropped, except when this side cuts the session or stops: then it is broken off with
 /// that reason, or the gateway would take the cut for the caller's and the service's own end.
 pub(crate) struct CallerStream {
-    from_caller: RecvStream,
-    to_caller: SendStream,
+    from_caller: Receiver,
+    to_caller: Sender,
     cut: Cut,
 }
 
@@ -35,7 +35,7 @@ impl Cut {
 }
 
 impl CallerStream {
-    pub(crate) fn new(from_caller: RecvStream, to_caller: SendStream, cut: Cut) -> Self {
+    pub(crate) fn new(from_caller: Receiver, to_caller: Sender, cut: Cut) -> Self {
         Self {
             from_caller,
             to_caller,
@@ -52,7 +52,7 @@ impl AsyncRead for CallerStream {
 
 impl AsyncWrite for CallerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.to_caller), cx, buf)
+        Pin::new(&mut self.to_caller).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -72,10 +72,10 @@ impl AsyncWrite for CallerStream {
 impl Drop for CallerStream {
     fn drop(&mut self) {
         if let Some(reason) = self.cut.reason() {
-            let code = VarInt::from_u32(reason.code());
+            let code = reason.code();
             // Either half may be closed already. What the caller has taken by now stays taken.
-            drop(self.from_caller.stop(code));
-            drop(self.to_caller.reset(code));
+            self.from_caller.stop(code);
+            self.to_caller.reset(code);
         }
     }
 }

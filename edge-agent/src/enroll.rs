@@ -14,11 +14,14 @@ use fairlead_identity::verify::Roots;
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::Connection;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::enroll::{Body, EnrollAnswer, EnrollRequest, Enrolled, PROOF_CONTEXT, PROOF_EXPORTER};
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_ENROLL, VERSION_MAX, VERSION_MIN};
 use rustls::pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::identity_files::{self, IdentityFiles};
@@ -165,8 +168,9 @@ pub async fn renew_by_proof(
             }
         })?;
     let mut exporter = [0; 32];
-    let exported = connection.export_keying_material(&mut exporter, PROOF_EXPORTER, b"");
-    exported.map_err(|_| EnrollError::Answer("the TLS connection exports no keying material".into()))?;
+    connection
+        .export_keying_material(&mut exporter, PROOF_EXPORTER)
+        .map_err(EnrollError::unusable)?;
     let proof = key
         .sign(&[PROOF_CONTEXT, &exporter].concat())
         .map_err(EnrollError::unusable)?;
@@ -191,7 +195,7 @@ fn request() -> EnrollRequest {
 }
 
 /// Asks, and reads the answer.
-async fn settle(connection: &quinn::Connection, request: &EnrollRequest) -> Result<Enrolled, EnrollError> {
+async fn settle(connection: &Connection, request: &EnrollRequest) -> Result<Enrolled, EnrollError> {
     let answer = timeout(EXCHANGE_LIMIT, ask(connection, request))
         .await
         .map_err(|_| EnrollError::Unreachable("the gateway did not answer within 20 s".into()))?
@@ -213,10 +217,10 @@ async fn settle(connection: &quinn::Connection, request: &EnrollRequest) -> Resu
     }
 }
 
-async fn ask(connection: &quinn::Connection, request: &EnrollRequest) -> anyhow::Result<EnrollAnswer> {
-    let (mut send, mut recv) = connection.open_bi().await?;
+async fn ask(connection: &Connection, request: &EnrollRequest) -> anyhow::Result<EnrollAnswer> {
+    let (mut send, mut recv) = connection.open().await?;
     send.write_all(&codec::encode(request, MAX_PREAUTH_FRAME)?).await?;
-    send.finish()?;
+    Sink::finish(&mut send).await?;
     let body = frame::read_frame(&mut recv, MAX_CONTROL_FRAME)
         .await?
         .context("the gateway ended without an answer")?;

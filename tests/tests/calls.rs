@@ -18,15 +18,17 @@ use fairlead_identity::tls;
 use fairlead_identity::verify::Roots;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::{Closed, Connection};
 use fairlead_tests::programs::{AgentHome, DEVICE, DOMAIN, PATIENCE, Scene, UserHome, ended_with, until};
 use fairlead_wire::call::{self, CallAnswer, CallRequest, EndpointsRequest, HostKeysRequest, Question};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_CALL, ALPN_LINK};
 use prost::Message as _;
-use quinn::{Connection, ConnectionError};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -256,7 +258,7 @@ impl Conversation {
         // A gateway that refuses says so after the handshake.
         match timeout(Duration::from_millis(500), connection.closed()).await {
             Err(_) => Ok(Self { connection }),
-            Ok(ConnectionError::ApplicationClosed(close)) => Err(String::from_utf8_lossy(&close.reason).into_owned()),
+            Ok(Closed::ByPeer { text, .. }) => Err(text),
             Ok(other) => panic!("{other}"),
         }
     }
@@ -275,9 +277,9 @@ impl Conversation {
     }
 
     async fn ask_raw(&self, bytes: &[u8]) -> Result<Vec<call::Body>, Reason> {
-        let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
+        let (mut send, mut recv) = self.connection.open().await.unwrap();
         send.write_all(bytes).await.unwrap();
-        send.finish().unwrap();
+        Sink::finish(&mut send).await.unwrap();
         let mut answers = Vec::new();
         loop {
             let body = timeout(PATIENCE, frame::read_frame(&mut recv, MAX_CONTROL_FRAME))

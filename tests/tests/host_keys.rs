@@ -25,6 +25,7 @@ use fairlead_wire::control::{Body, Control, EndpointHostKeys, Hello, HostKeyRepo
 use fairlead_wire::version::ALPN_LINK;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 /// A session makes the agent look again, at most every 15 s.
 const NOTICED_WITHIN: Duration = Duration::from_secs(40);
@@ -175,7 +176,7 @@ async fn a_device_cannot_report_keys_for_a_host_that_is_not_its_own() {
     let tls = tls::agent_quic(Some((identity.chain, &identity.key)), &identity.roots, ALPN_LINK).unwrap();
     let address = format!("127.0.0.1:{}", plant.home.port);
     let connection = dial(&[address], DOMAIN, &tls, Role::Agent).await.unwrap();
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    let (mut send, mut recv) = connection.open().await.unwrap();
     let hello = Hello {
         version_min: 1,
         version_max: 1,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fairlead_identity::tls;
 use fairlead_runtime::quic::{self, Role};
+use fairlead_runtime::transport::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
 
@@ -36,7 +37,7 @@ pub async fn dial(
     domain: &str,
     settings: &Arc<rustls::ClientConfig>,
     role: Role,
-) -> Result<quinn::Connection, DialError> {
+) -> Result<Connection, DialError> {
     let mut tried = Vec::new();
     let mut refused = false;
     for gateway in gateways.iter().take(4) {
@@ -53,7 +54,7 @@ pub async fn dial(
         };
         for address in addresses {
             match connect(address, domain, settings, role).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Ok(connection.into()),
                 Err(Failure { text, by_certificate }) => {
                     refused |= by_certificate;
                     tried.push(format!("{address}: {text}"));

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::stop::CancellationToken;
+use fairlead_runtime::transport::{Receiver, Sender};
 use fairlead_wire::control::{Authority, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
@@ -26,9 +27,9 @@ pub use state::Introduction;
 #[derive(Debug)]
 pub struct GatewayStream {
     /// From the caller.
-    pub from_caller: quinn::RecvStream,
+    pub from_caller: Receiver,
     /// To the caller.
-    pub to_caller: quinn::SendStream,
+    pub to_caller: Sender,
 }
 
 /// What the link does with streams and news.

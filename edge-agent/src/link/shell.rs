@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::frame::FrameReader;
-use fairlead_runtime::quic::{self, Role};
+use fairlead_runtime::quic::Role;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::{Closed, Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, HostKeyReport, Offer, Renew, RootsKept};
 use fairlead_wire::refusal::Reason;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::state::{Command, Event, LinkState};
@@ -22,8 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The connection of the moment.
 struct Live {
     connection: Connection,
-    send: SendStream,
-    frames: FrameReader<RecvStream>,
+    send: Sender,
+    frames: FrameReader<Receiver>,
 }
 
 /// Keeps a link to the gateway until `stop`; never ends for a reason of the network.
@@ -44,9 +46,10 @@ pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: Status
     if let Some(mut live) = shell.live.take() {
         // A close is sent once and may be lost, or not leave before the process ends; the end of a stream is repeated
         // until it has arrived.
-        drop(live.send.finish());
-        quic::delivered(&live.send, FAREWELL).await;
-        live.connection.close(code(Reason::AgentStopping), b"the agent stops");
+        // One that is broken has nothing to wait for.
+        drop(Sink::finish(&mut live.send).await);
+        live.send.delivered(FAREWELL).await;
+        live.connection.close(Reason::AgentStopping.code(), "the agent stops");
     }
 }
 
@@ -111,9 +114,8 @@ impl Shell {
             Command::PresentHostCertificate(line) => self.sessions.present_host_certificate(&line),
             Command::Up(answer) => {
                 if let Some(live) = &self.live {
-                    // Only now: quinn pays memory for each stream that it permits.
-                    live.connection
-                        .set_max_concurrent_bi_streams(VarInt::from_u32(self.sessions.at_once()));
+                    // Only now: each stream that is permitted costs memory.
+                    live.connection.permit_streams(self.sessions.at_once());
                 }
                 let name = |number| Reason::from_code(number).map_or("unknown", Reason::name).to_owned();
                 for refused in &answer.refused {
@@ -123,7 +125,11 @@ impl Shell {
                         "the gateway does not take this endpoint"
                     );
                 }
-                tracing::info!(endpoints = answer.accepted.len(), transport = "quic", "link up");
+                tracing::info!(
+                    endpoints = answer.accepted.len(),
+                    transport = self.transport(),
+                    "link up"
+                );
                 let refused = answer
                     .refused
                     .into_iter()
@@ -168,7 +174,7 @@ impl Shell {
             },
             Command::Close(reason, text) => {
                 if let Some(live) = self.live.take() {
-                    live.connection.close(code(reason), text.as_bytes());
+                    live.connection.close(reason.code(), &text);
                 }
                 self.report_down(if text.is_empty() {
                     reason.name().to_owned()
@@ -213,7 +219,7 @@ impl Shell {
         let opened = match dialled {
             Ok(connection) => {
                 self.sessions.gateway_is_at(connection.remote_address().ip());
-                match timeout(WRITE_LIMIT, connection.open_bi()).await {
+                match timeout(WRITE_LIMIT, connection.open()).await {
                     Ok(Ok((send, recv))) => Ok(Live {
                         connection,
                         send,
@@ -248,7 +254,7 @@ impl Shell {
         };
         if let Err(error) | Ok(Err(error)) = sent.map(|written| written.map_err(|error| error.to_string())) {
             // The next event is the connection's end; the state learns of it there.
-            live.connection.close(code(Reason::Internal), error.as_bytes());
+            live.connection.close(Reason::Internal.code(), &error);
         }
     }
 
@@ -257,11 +263,16 @@ impl Shell {
             self.must_renew |= live.connection.close_reason().as_ref().is_some_and(says_expired);
             // Not yet closed when only the control stream failed.
             live.connection
-                .close(code(Reason::Malformed), b"the control stream ended");
+                .close(Reason::Malformed.code(), "the control stream ended");
         }
         tracing::info!(why, "link down");
         self.report_down(why);
         self.state.handle(self.began.elapsed(), Event::Lost)
+    }
+
+    /// The name of the transport of the moment.
+    fn transport(&self) -> &'static str {
+        self.live.as_ref().map_or("none", |live| live.connection.kind().name())
     }
 
     fn report_down(&self, why: String) {
@@ -314,19 +325,16 @@ async fn next(due: Option<Instant>, live: Option<&mut Live>, settings: &mut Sett
             Ok(None) => Happening::Lost(ended(connection, "the gateway ended the control stream")),
             Err(error) => Happening::Lost(ended(connection, &error.to_string())),
         },
-        stream = connection.accept_bi() => match stream {
+        stream = connection.accept() => match stream {
             Ok((to_caller, from_caller)) => Happening::Stream(GatewayStream { from_caller, to_caller }),
             Err(error) => Happening::Lost(error.to_string()),
         },
     }
 }
 
-/// The TLS alert `certificate_expired` (45, RFC 8446 section 6.2) as a QUIC error (RFC 9001 section 4.8).
-fn says_expired(error: &quinn::ConnectionError) -> bool {
-    match error {
-        quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code) == 0x100 + 45,
-        _ => false,
-    }
+/// The TLS alert `certificate_expired` (45, RFC 8446 section 6.2).
+fn says_expired(closed: &Closed) -> bool {
+    matches!(closed, Closed::Refused { alert: 45, .. })
 }
 
 /// The connection's own word on its end where it has one, which says more than the stream's.
@@ -334,8 +342,4 @@ fn ended(connection: &Connection, otherwise: &str) -> String {
     connection
         .close_reason()
         .map_or_else(|| otherwise.to_owned(), |reason| reason.to_string())
-}
-
-fn code(reason: Reason) -> VarInt {
-    VarInt::from_u32(reason.code())
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use fairlead_protocol::postgres::{self, Opening, Startup};
 use fairlead_runtime::frame;
 use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::{Receiver, Sender, Stopped};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::open::{Open, OpenAnswer};
 use fairlead_wire::refusal::{Reason, Refused};
-use quinn::{RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::link::GatewayStream;
@@ -36,7 +37,7 @@ impl NoOpen {
     }
 }
 
-pub(super) async fn read_open(from_caller: &mut RecvStream, now: SystemTime) -> Result<Asked, Box<NoOpen>> {
+pub(super) async fn read_open(from_caller: &mut Receiver, now: SystemTime) -> Result<Asked, Box<NoOpen>> {
     let malformed = |detail: String| Box::new(NoOpen::silent(Refusal::new(Reason::Malformed, detail)));
     let body = frame::read_frame(from_caller, MAX_CONTROL_FRAME)
         .await
@@ -47,7 +48,7 @@ pub(super) async fn read_open(from_caller: &mut RecvStream, now: SystemTime) -> 
 }
 
 /// Reads what a Postgres client says first, which follows `Open`, and not a byte more.
-pub(super) async fn read_startup(from_caller: &mut RecvStream) -> Result<Startup, String> {
+pub(super) async fn read_startup(from_caller: &mut Receiver) -> Result<Startup, String> {
     let mut bytes = vec![0; 8];
     from_caller
         .read_exact(&mut bytes)
@@ -68,26 +69,26 @@ pub(super) async fn read_startup(from_caller: &mut RecvStream) -> Result<Startup
 }
 
 /// Sends the answer; a refusal also finishes the stream. False when the gateway is gone.
-pub(super) async fn answer(to_caller: &mut SendStream, answer: OpenAnswer) -> bool {
+pub(super) async fn answer(to_caller: &mut Sender, answer: OpenAnswer) -> bool {
     let refused = !matches!(answer.body, Some(fairlead_wire::open::Body::Opened(_)));
     let Ok(bytes) = codec::encode(&answer, MAX_CONTROL_FRAME) else {
         return false;
     };
     let sent = timeout(ANSWER_LIMIT, to_caller.write_all(&bytes)).await;
     let sent = matches!(sent, Ok(Ok(())));
-    sent && (!refused || to_caller.finish().is_ok())
+    sent && (!refused || Sink::finish(to_caller).await.is_ok())
 }
 
 /// Completes when the gateway withdraws the session, with its reason. The relay alone would notice only once it reads
 /// from the gateway or writes to it, which it does not while an upstream takes no bytes.
-pub(crate) fn withdrawn(to_caller: &SendStream) -> impl Future<Output = Reason> + Send + use<> {
+pub(crate) fn withdrawn(to_caller: &Sender) -> impl Future<Output = Reason> + Send + use<> {
     let stopped = to_caller.stopped();
     async move {
         match stopped.await {
-            Ok(Some(code)) => Reason::from_quic_code(code.into_inner()).unwrap_or(Reason::CallerGone),
+            Stopped::ByPeer(code) => Reason::from_quic_code(code).unwrap_or(Reason::CallerGone),
             // The gateway has everything that was said; what it still sends is another matter.
-            Ok(None) => std::future::pending().await,
-            Err(_) => Reason::Offline,
+            Stopped::Delivered => std::future::pending().await,
+            Stopped::Lost => Reason::Offline,
         }
     }
 }
@@ -101,12 +102,15 @@ pub(super) fn turn_away(stream: GatewayStream, reason: Reason) {
     let answer = OpenAnswer::refused(Refused::new(reason, ""));
     let sent = codec::encode(&answer, MAX_CONTROL_FRAME).is_ok_and(|bytes| {
         // A few bytes on a fresh stream leave at once; where they do not, the reset below carries the reason.
-        let write = pin!(to_caller.write_all(&bytes));
+        let write = pin!(async {
+            to_caller.write_all(&bytes).await?;
+            Sink::finish(&mut to_caller).await
+        });
         matches!(write.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
     });
-    if !(sent && to_caller.finish().is_ok()) {
+    if !sent {
         to_caller.abort(reason.code());
     }
     // What the gateway still sends is not read.
-    drop(from_caller.stop(VarInt::from_u32(reason.code())));
+    from_caller.stop(reason.code());
 }

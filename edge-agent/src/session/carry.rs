@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use fairlead_policy::Limits;
-use fairlead_runtime::quic;
 use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
+use fairlead_runtime::transport::{self, Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
-use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::Instant;
 
 use super::Services;
@@ -25,8 +24,8 @@ impl Services {
         live: &Live,
         target: &TcpUpstream,
         limits: Limits,
-        from_caller: RecvStream,
-        mut to_caller: SendStream,
+        from_caller: Receiver,
+        mut to_caller: Sender,
     ) -> Option<Ending> {
         let addresses = live.settled.get().map(|settled| settled.addresses.as_slice());
         let deadline = Instant::now() + DIAL_LIMIT;
@@ -68,7 +67,7 @@ impl Services {
         &self,
         live: &Live,
         limits: Limits,
-        (mut from_caller, mut to_caller): (RecvStream, SendStream),
+        (mut from_caller, mut to_caller): (Receiver, Sender),
         (mut from_upstream, mut to_upstream): (S, K),
     ) -> Option<Ending> {
         // What the agent has read to decide by goes first, as it was judged.
@@ -89,7 +88,7 @@ impl Services {
             Ended::Lapsed => lapsed.unwrap_or_else(|| Ending::of(Reason::AgentStopping)),
             Ended::Idle => Ending::of(Reason::IdleLimit),
             Ended::Failed(Side::Caller, error) => {
-                let reason = quic::abandoned_code(&error).and_then(Reason::from_quic_code);
+                let reason = transport::abandoned_code(&error).and_then(Reason::from_quic_code);
                 Ending::of(reason.unwrap_or(Reason::CallerGone))
             }
             Ended::Failed(Side::Upstream, error) => Ending::with(Reason::UpstreamFailed, error.to_string()),
@@ -97,7 +96,7 @@ impl Services {
         to_upstream.abort(0);
         to_caller.abort(ending.reason.code());
         // The gateway may have closed its half already.
-        drop(from_caller.stop(VarInt::from_u32(ending.reason.code())));
+        from_caller.stop(ending.reason.code());
         Some(ending)
     }
 
@@ -106,7 +105,7 @@ impl Services {
         &'a self,
         live: &'a Live,
         limits: Limits,
-        to_caller: &SendStream,
+        to_caller: &Sender,
     ) -> impl Future<Output = Ending> + Send + use<'a> {
         let withdrawn = withdrawn(to_caller);
         async move {

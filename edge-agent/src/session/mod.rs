@@ -17,9 +17,9 @@ use fairlead_identity::name::Protocol;
 use fairlead_runtime::audit::AuditLog;
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::tasks::TaskGroup;
+use fairlead_runtime::transport::{Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
-use quinn::{RecvStream, SendStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -149,7 +149,7 @@ impl Services {
     }
 
     /// Says what the file says, after a line in the customer's audit; nothing is opened, and no name is looked up.
-    async fn answer_question(&self, asked: &Asked, about: SystemTime, to_caller: &mut SendStream) {
+    async fn answer_question(&self, asked: &Asked, about: SystemTime, to_caller: &mut Sender) {
         let mut answered = self.list().answer(asked, about);
         if self.pause.is_on() {
             answered.allowed = false;
@@ -164,7 +164,7 @@ impl Services {
 
     /// Reads what the caller's protocol says first, where the customer's rules may ask about it: from the bytes
     /// themselves, whatever the gateway makes of them.
-    async fn heard(&self, mut asked: Asked, from_caller: &mut RecvStream) -> Result<Asked, (Asked, Refusal)> {
+    async fn heard(&self, mut asked: Asked, from_caller: &mut Receiver) -> Result<Asked, (Asked, Refusal)> {
         if !self.list().reads_startup(&asked) {
             return Ok(asked);
         }
@@ -180,7 +180,7 @@ impl Services {
     }
 
     /// Everything that must be true before a byte leaves for the upstream; ends with the audit line that says so.
-    async fn permit(&self, live: &Arc<Live>, to_caller: &SendStream) -> Result<Admission, Refusal> {
+    async fn permit(&self, live: &Arc<Live>, to_caller: &Sender) -> Result<Admission, Refusal> {
         if self.pause.is_on() {
             let refusal = Refusal::new(Reason::AgentStopping, "the customer has paused this agent");
             return Err(refusal.but_here("paused", ""));
@@ -233,8 +233,8 @@ impl Services {
         self: &Arc<Self>,
         live: &Arc<Live>,
         admission: Admission,
-        from_caller: RecvStream,
-        mut to_caller: SendStream,
+        from_caller: Receiver,
+        mut to_caller: Sender,
     ) -> Option<Ending> {
         let limits = admission.limits;
         match (&admission.upstream, &self.builtin) {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fairlead_policy::RuleRef;
 use fairlead_runtime::audit::Record;
+use fairlead_runtime::transport::Sender;
 use fairlead_wire::open::{Explained, OpenAnswer};
 use fairlead_wire::refusal::{Reason, Refused};
-use quinn::SendStream;
 
 use super::answer::{NoOpen, answer};
 use super::table::{Ending, Live};
@@ -18,13 +18,13 @@ const CROWD_LINE: Duration = Duration::from_secs(1);
 
 impl Services {
     /// Refuses a session: the customer's line first, then the gateway's answer.
-    pub(super) async fn refuse(&self, asked: &Asked, refusal: Refusal, to_caller: &mut SendStream) {
+    pub(super) async fn refuse(&self, asked: &Asked, refusal: Refusal, to_caller: &mut Sender) {
         let record = self.record("session.refuse", asked);
         self.refuse_as(record, refusal, to_caller).await;
     }
 
     /// Refuses what could not be read as a session.
-    pub(super) async fn refuse_unread(&self, unusable: NoOpen, to_caller: &mut SendStream) {
+    pub(super) async fn refuse_unread(&self, unusable: NoOpen, to_caller: &mut Sender) {
         let NoOpen { refusal, open } = unusable;
         // No louder: the audit has it, and a peer that floods shall not fill the log.
         tracing::debug!(reason = %refusal.reason, "the gateway sent no usable Open");
@@ -37,7 +37,7 @@ impl Services {
         self.refuse_as(record, refusal, to_caller).await;
     }
 
-    async fn refuse_as(&self, mut record: Record, refusal: Refusal, to_caller: &mut SendStream) {
+    async fn refuse_as(&self, mut record: Record, refusal: Refusal, to_caller: &mut Sender) {
         let Refusal {
             reason,
             detail,

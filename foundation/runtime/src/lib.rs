@@ -1,5 +1,5 @@
 //! What both programs stand on while they run: tasks with an owner, an ordered stop, configuration files, the audit
-//! file, the byte relay, QUIC settings, metrics and logs.
+//! file, the byte relay, transports and their settings, metrics and logs.
 //!
 //! The room exists so that each of these is decided once. It knows no wire message, no identity and no policy: it moves
 //! bytes, lines and signals whose meaning belongs to others. Nothing here reads a peer's bytes before a limit.
@@ -30,6 +30,7 @@ pub mod socket_file;
 pub mod stop;
 pub mod tasks;
 pub mod telemetry;
+pub mod transport;
 
 #[cfg(test)]
 mod own_process;

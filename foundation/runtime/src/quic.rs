@@ -146,48 +146,6 @@ pub fn endpoint(
     quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
 }
 
-/// Returns the code by which the peer abandoned a stream, out of an error that a relay or a read gave.
-pub fn abandoned_code(error: &io::Error) -> Option<u64> {
-    let inner = error.get_ref()?;
-    if let Some(quinn::ReadError::Reset(code)) = inner.downcast_ref() {
-        return Some(code.into_inner());
-    }
-    match inner.downcast_ref() {
-        Some(quinn::WriteError::Stopped(code)) => Some(code.into_inner()),
-        _ => None,
-    }
-}
-
-/// Whether an error that a relay, a read or a write gave means that the whole connection is gone, not one stream.
-pub fn connection_lost(error: &io::Error) -> bool {
-    let Some(inner) = error.get_ref() else {
-        return false;
-    };
-    matches!(inner.downcast_ref(), Some(quinn::ReadError::ConnectionLost(_)))
-        || matches!(inner.downcast_ref(), Some(quinn::WriteError::ConnectionLost(_)))
-}
-
-/// Returns the code by which the peer closed the whole connection, out of an error that a relay, a read or a write gave.
-pub fn closed_code(error: &io::Error) -> Option<u64> {
-    let inner = error.get_ref()?;
-    let (read, write) = (inner.downcast_ref(), inner.downcast_ref());
-    let lost = match (read, write) {
-        (Some(quinn::ReadError::ConnectionLost(lost)), _) | (_, Some(quinn::WriteError::ConnectionLost(lost))) => lost,
-        _ => return None,
-    };
-    match lost {
-        quinn::ConnectionError::ApplicationClosed(closed) => Some(closed.error_code.into_inner()),
-        _ => None,
-    }
-}
-
-/// Waits until the peer's QUIC has taken everything of a finished stream; false when it did not within `limit`, or the
-/// peer stopped reading, or is gone. Finishing alone is not delivery: closing the connection right after it may lose
-/// the end.
-pub async fn delivered(stream: &quinn::SendStream, limit: Duration) -> bool {
-    matches!(tokio::time::timeout(limit, stream.stopped()).await, Ok(Ok(None)))
-}
-
 /// A digest, not the key's own bytes: connection ids are public and their hash is not made to hide its key.
 fn connection_id_key(reset_key: &[u8; 64]) -> u64 {
     let digest = Sha256::new()

@@ -11,11 +11,12 @@ use fairlead_identity::tls;
 use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
+use fairlead_runtime::transport;
 use fairlead_wire::control::Authority;
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::{ALPN_CALL, ALPN_ENROLL, ALPN_LINK};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, ConnectionError, Incoming, VarInt};
+use quinn::{Connection, ConnectionError, Incoming};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -112,7 +113,9 @@ async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
         Err(Some(why)) => return shared.registrar.stranger(client, why),
         Err(None) => return,
     };
-    match purpose(shared, &connection) {
+    let purpose = purpose(shared, &connection);
+    let connection = transport::Connection::from(connection);
+    match purpose {
         // The enrolment exchange is anonymous to its end, so it keeps the slot.
         Purpose::Enroll => enrollment::serve(shared, connection).await,
         Purpose::Link(who) => {
@@ -121,7 +124,7 @@ async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
         }
         Purpose::Call(chain, who) => {
             let caller = CallerConnection {
-                connection: connection.clone(),
+                connection,
                 chain,
                 who: *who,
             };
@@ -135,7 +138,7 @@ async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
         }
         Purpose::None(reason, why, text) => {
             shared.registrar.stranger(client, why);
-            connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+            connection.close(reason.code(), &text);
         }
     }
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use fairlead_identity::verify::Authenticated;
 use fairlead_runtime::frame;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::{Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Authority, Body, Control, HostKeyReport, Offer, Refused};
 use fairlead_wire::refusal::Reason;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
@@ -48,15 +50,15 @@ pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenti
     if let Err((reason, text)) = outcome {
         // Whoever is shut out may come again and again: what is worth keeping is in the audit, at its own rate.
         tracing::debug!(agent = %who.principal(), %client, %reason, text, "link refused");
-        connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+        connection.close(reason.code(), &text);
     }
 }
 
 struct Greeted {
     link: Arc<Link>,
     state: LinkState,
-    send: SendStream,
-    recv: RecvStream,
+    send: Sender,
+    recv: Receiver,
     outbox: mpsc::Receiver<Control>,
     /// Changes when there is more to tell of the authority than Welcome told.
     authority: watch::Receiver<Authority>,
@@ -76,7 +78,7 @@ enum Request {
 /// Hello, admission, Welcome.
 async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) -> Result<Greeted, (Reason, String)> {
     let (mut send, mut recv) = connection
-        .accept_bi()
+        .accept()
         .await
         .map_err(|error| (Reason::Malformed, format!("no control stream: {error}")))?;
     let mut state = LinkState::default();
@@ -159,7 +161,7 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
         up = true;
         let changed = shared.registrar.link_changed(&link.agent, client, true, String::new());
         changed.await;
-        tracing::info!(link = %link.boot, transport = "quic", "link up");
+        tracing::info!(link = %link.boot, transport = link.connection.kind().name(), "link up");
         tracing::debug!(link = %link.boot, agent = %link.agent, %client, "the link's agent");
         shared.registrar.roots_kept(&link.agent, link.spki, roots).await;
         answer(shared, &link, &mut waiting, authority).await
@@ -201,13 +203,13 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
     // Closing once more would put our reason in the place of the agent's.
     if link.connection.close_reason().is_none() {
         let (reason, text) = ended.err().unwrap_or((Reason::AgentStopping, String::new()));
-        link.connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+        link.connection.close(reason.code(), &text);
     }
     Ok(())
 }
 
 /// Refuses a link that got no place.
-async fn turn_away(shared: &Shared, link: &Link, send: &mut SendStream, turned: Turned) -> Ended {
+async fn turn_away(shared: &Shared, link: &Link, send: &mut Sender, turned: Turned) -> Ended {
     let (reason, text) = match &turned {
         Turned::Full => (Reason::Limit, "the gateway has as many links as it may have"),
         Turned::Conflict(conflict) => {
@@ -364,7 +366,7 @@ fn post(link: &Link, frame: Control) -> Ended {
     })
 }
 
-async fn read(recv: &mut RecvStream) -> Result<Option<Control>, (Reason, String)> {
+async fn read(recv: &mut Receiver) -> Result<Option<Control>, (Reason, String)> {
     let body = frame::read_frame(recv, MAX_CONTROL_FRAME)
         .await
         .map_err(|error| (Reason::Malformed, error.to_string()))?;
@@ -373,7 +375,7 @@ async fn read(recv: &mut RecvStream) -> Result<Option<Control>, (Reason, String)
         .map_err(|error| (Reason::Malformed, error.to_string()))
 }
 
-async fn write(send: &mut SendStream, frame: &Control) -> Ended {
+async fn write(send: &mut Sender, frame: &Control) -> Ended {
     let bytes = codec::encode(frame, MAX_CONTROL_FRAME).map_err(|error| (Reason::Internal, error.to_string()))?;
     match timeout(WRITE_LIMIT, send.write_all(&bytes)).await {
         Ok(written) => written.map_err(|error| (Reason::Offline, error.to_string())),
@@ -382,12 +384,12 @@ async fn write(send: &mut SendStream, frame: &Control) -> Ended {
 }
 
 /// Tells the agent why in words it can log, and lets the bytes arrive before the connection closes.
-async fn refuse<T>(send: &mut SendStream, reason: Reason, text: String) -> Result<T, (Reason, String)> {
+async fn refuse<T>(send: &mut Sender, reason: Reason, text: String) -> Result<T, (Reason, String)> {
     let frame = Control {
         body: Some(Body::Refused(Refused::new(reason, &text))),
     };
     write(send, &frame).await?;
-    let _already_finished = send.finish();
-    let _peer_gone = timeout(Duration::from_secs(2), send.stopped()).await;
+    let _already_finished = Sink::finish(send).await;
+    let _peer_gone = send.delivered(Duration::from_secs(2)).await;
     Err((reason, text))
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use fairlead_runtime::frame;
+use fairlead_runtime::relay::Sink;
+use fairlead_runtime::transport::Connection;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest, PROOF_EXPORTER};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
-use quinn::{Connection, VarInt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::accept::Shared;
@@ -19,23 +21,17 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn serve(shared: &Shared, connection: Connection) {
     let client = connection.remote_address().ip();
     match timeout(EXCHANGE_LIMIT, exchange(shared, &connection)).await {
-        Ok(Ok(())) => connection.close(0_u32.into(), b"done"),
+        Ok(Ok(())) => connection.close(0, "done"),
         Ok(Err(error)) => {
             tracing::debug!(%client, %error, "enrolment failed");
-            connection.close(
-                VarInt::from_u32(Reason::Malformed.code()),
-                b"malformed enrolment request",
-            );
+            connection.close(Reason::Malformed.code(), "malformed enrolment request");
         }
-        Err(_) => connection.close(
-            VarInt::from_u32(Reason::Malformed.code()),
-            b"no enrolment request within 10 s",
-        ),
+        Err(_) => connection.close(Reason::Malformed.code(), "no enrolment request within 10 s"),
     }
 }
 
 async fn exchange(shared: &Shared, connection: &Connection) -> anyhow::Result<()> {
-    let (mut send, mut recv) = connection.accept_bi().await?;
+    let (mut send, mut recv) = connection.accept().await?;
     let body = frame::read_frame(&mut recv, MAX_PREAUTH_FRAME)
         .await?
         .ok_or_else(|| anyhow::anyhow!("empty request"))?;
@@ -49,17 +45,16 @@ async fn exchange(shared: &Shared, connection: &Connection) -> anyhow::Result<()
         Err((reason, detail)) => refused(reason, detail),
     };
     send.write_all(&codec::encode(&answer, MAX_CONTROL_FRAME)?).await?;
-    send.finish()?;
+    Sink::finish(&mut send).await?;
     // The answer must arrive before the connection closes.
-    let _peer_gone = timeout(Duration::from_secs(5), send.stopped()).await;
+    let _peer_gone = send.delivered(Duration::from_secs(5)).await;
     Ok(())
 }
 
 /// What a proof of key signs, so that a proof made for one connection is worth nothing on another.
 fn exporter(connection: &Connection) -> anyhow::Result<[u8; 32]> {
     let mut exporter = [0; 32];
-    let exported = connection.export_keying_material(&mut exporter, PROOF_EXPORTER, b"");
-    exported.map_err(|_| anyhow::anyhow!("the TLS connection exports no keying material"))?;
+    connection.export_keying_material(&mut exporter, PROOF_EXPORTER)?;
     Ok(exporter)
 }
 

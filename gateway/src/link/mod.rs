@@ -17,6 +17,7 @@ use std::pin::Pin;
 
 use fairlead_identity::name::Label;
 use fairlead_identity::verify::{Authenticated, VerifyError};
+use fairlead_runtime::transport::Connection;
 use fairlead_wire::control::{HostCertificate, HostKeyReport, Offer, OfferAnswer, Renewed, Welcome};
 use fairlead_wire::enroll::{EnrollAnswer, EnrollRequest};
 use fairlead_wire::refusal::Reason;
@@ -116,7 +117,7 @@ pub trait Registrar: Send + Sync + 'static {
 /// A caller's connection as the handshake left it: the key behind the chain is proven.
 pub struct CallerConnection {
     /// The connection.
-    pub connection: quinn::Connection,
+    pub connection: Connection,
     /// What the caller presented, the end entity's certificate first; bounded by the handshake.
     pub chain: Vec<CertificateDer<'static>>,
     /// Whom it names, where our own authority issued it.

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fairlead_identity::name::{EndpointUrl, Label};
-use fairlead_runtime::{frame, quic};
+use fairlead_runtime::frame;
+use fairlead_runtime::transport::{self, Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, Ping};
 use fairlead_wire::id::BootId;
 use fairlead_wire::open::{self, Explained, Open, OpenAnswer};
 use fairlead_wire::refusal::Reason;
 use fairlead_wire::version::EXPLAIN;
-use quinn::VarInt;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -39,7 +40,7 @@ pub(super) struct Link {
     pub(super) boot: BootId,
     /// The key the agent linked with.
     pub(super) spki: [u8; 32],
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     pub(super) since: SystemTime,
     /// Frames to the agent; a full queue means the agent does not read and the link is ended.
     pub(super) outbox: mpsc::Sender<Control>,
@@ -62,7 +63,7 @@ pub struct OnlineAgent {
     pub address: std::net::SocketAddr,
     /// Since when.
     pub since: SystemTime,
-    /// `quic`; another transport later.
+    /// The transport's name.
     pub transport: &'static str,
 }
 
@@ -103,9 +104,9 @@ enum Place {
 #[derive(Debug)]
 pub struct AgentStream {
     /// From the upstream.
-    pub from_agent: quinn::RecvStream,
+    pub from_agent: Receiver,
     /// To the upstream.
-    pub to_agent: quinn::SendStream,
+    pub to_agent: Sender,
 }
 
 /// Why no stream could be opened: the reason, and the agent's own words for the audit.
@@ -162,7 +163,7 @@ impl Roster {
                 agent: link.agent.clone(),
                 address: link.connection.remote_address(),
                 since: link.since,
-                transport: "quic",
+                transport: link.connection.kind().name(),
             })
             .collect()
     }
@@ -266,8 +267,7 @@ impl Roster {
     pub fn disconnect(&self, agent: &AgentKey, reason: Reason) {
         self.seats().rivals.forget(agent);
         if let Some(link) = self.find(agent) {
-            link.connection
-                .close(VarInt::from_u32(reason.code()), reason.name().as_bytes());
+            link.connection.close(reason.code(), reason.name());
         }
     }
 
@@ -345,16 +345,16 @@ impl Link {
 
     /// Closes this link; `newer` has its place.
     fn give_way_to(&self, newer: &Self, now: Duration) {
-        let (reason, text): (_, &[u8]) = if self.spki == newer.spki {
-            (Reason::Conflict, b"replaced by a newer link of the same agent")
+        let (reason, text) = if self.spki == newer.spki {
+            (Reason::Conflict, "replaced by a newer link of the same agent")
         } else {
-            (Reason::Revoked, b"the agent was enrolled with another key")
+            (Reason::Revoked, "the agent was enrolled with another key")
         };
         if self.spki == newer.spki && self.boot != newer.boot {
             // Set once: a link takes one place.
             let _set = newer.took_over.set(now);
         }
-        self.connection.close(VarInt::from_u32(reason.code()), text);
+        self.connection.close(reason.code(), text);
     }
 
     fn is_confirmed(&self) -> bool {
@@ -405,14 +405,14 @@ impl Link {
 
     /// Sends an `Open`, and what the caller has said already, on a stream of its own and reads the answer.
     async fn exchange(&self, request: Open, said: &[u8]) -> Result<(open::Body, AgentStream), OpenError> {
-        let opened = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
+        let opened = timeout(STREAM_LIMIT, self.connection.open()).await;
         let (mut to_agent, mut from_agent) = opened
             .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
             .map_err(|error| OpenError::new(Reason::Offline, error.to_string()))?;
         let request = codec::encode(&request, MAX_CONTROL_FRAME)
             .map_err(|error| OpenError::new(Reason::Internal, error.to_string()))?;
         let sent = to_agent.write_all(&[&request, said].concat()).await;
-        sent.map_err(|error| abandoned(&error.into()))?;
+        sent.map_err(|error| abandoned(&error))?;
         let answer = frame::read_frame(&mut from_agent, MAX_CONTROL_FRAME)
             .await
             .map_err(|error| abandoned(&error))?;
@@ -471,7 +471,7 @@ fn unix_ms(time: SystemTime) -> u64 {
 
 /// What a stream says that ended before its answer: the agent's own reason by its number, else that the agent is gone.
 fn abandoned(error: &std::io::Error) -> OpenError {
-    let reason = quic::abandoned_code(error).and_then(Reason::from_quic_code);
+    let reason = transport::abandoned_code(error).and_then(Reason::from_quic_code);
     OpenError::new(reason.unwrap_or(Reason::Offline), error.to_string())
 }
 

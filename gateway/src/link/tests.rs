@@ -148,7 +148,7 @@ struct Nobody;
 
 impl Conversation for Nobody {
     fn converse(&self, caller: CallerConnection, _slot: Slot) -> Answer<'_, Result<(), &'static str>> {
-        caller.connection.close(VarInt::from_u32(0), b"");
+        caller.connection.close(0, "");
         Box::pin(async { Err("nobody") })
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_runtime::quic;
 use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
+use fairlead_runtime::transport;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
-use quinn::VarInt;
 
 use super::table::{Place, Table};
 use crate::access::{Denial, Permit, Target, Trail};
@@ -135,7 +134,7 @@ impl Session {
         if let Some(reason) = reason {
             // Both ends must see a cut, not an end; the agent gets the reason with it. An agent whose upstream takes no
             // bytes does not read and learns it by the stop, which therefore goes first; its half may be closed already.
-            drop(from_agent.stop(VarInt::from_u32(reason.code())));
+            from_agent.stop(reason.code());
             to_agent.abort(reason.code());
             caller.1.abort(reason.code());
         }
@@ -181,14 +180,14 @@ fn with_cause(error: &std::io::Error) -> String {
 
 /// Why bytes from or to the agent failed: its own reason, else the link, else what stands behind it.
 fn upstream_reason(error: &std::io::Error) -> Reason {
-    if quic::connection_lost(error) {
+    if transport::connection_lost(error) {
         // An agent that stops closes its link so soon after its streams that only the close may arrive.
-        let closed = quic::closed_code(error).and_then(Reason::from_quic_code);
+        let closed = transport::closed_code(error).and_then(Reason::from_quic_code);
         return closed
             .filter(|reason| *reason == Reason::AgentStopping)
             .unwrap_or(Reason::Offline);
     }
-    let reason = quic::abandoned_code(error).and_then(Reason::from_quic_code);
+    let reason = transport::abandoned_code(error).and_then(Reason::from_quic_code);
     reason.unwrap_or(Reason::UpstreamFailed)
 }
 

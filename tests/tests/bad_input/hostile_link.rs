@@ -9,12 +9,14 @@ use fairlead_agent::link::dial;
 use fairlead_identity::tls;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
+use fairlead_runtime::transport::{Closed, Connection, Receiver, Sender};
 use fairlead_tests::clients;
 use fairlead_tests::programs::{AgentHome, DEVICE, DOMAIN, PATIENCE, Scene, until};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::control::{Body, Control, Hello, Mode, Offer, OfferedEndpoint, Ping};
 use fairlead_wire::version::{ALPN_ENROLL, ALPN_LINK, VERSION_MAX, VERSION_MIN};
 use prost::Message as _;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 /// SECURITY.md A5 wants 1 s; the rest is for a busy machine.
@@ -262,14 +264,14 @@ impl Rogue {
 
 /// A connection with its control stream.
 struct Link {
-    connection: quinn::Connection,
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    connection: Connection,
+    send: Sender,
+    recv: Receiver,
 }
 
 impl Link {
-    async fn open(connection: quinn::Connection) -> Self {
-        let (send, recv) = connection.open_bi().await.unwrap();
+    async fn open(connection: Connection) -> Self {
+        let (send, recv) = connection.open().await.unwrap();
         Self { connection, send, recv }
     }
 
@@ -293,7 +295,7 @@ impl Link {
         let closed = timeout(limit, self.connection.closed()).await;
         let closed = closed.unwrap_or_else(|_| panic!("{what}: the connection stays open for {limit:?}"));
         assert!(
-            matches!(closed, quinn::ConnectionError::ApplicationClosed(_)),
+            matches!(closed, Closed::ByPeer { .. }),
             "{what}: no reason given: {closed}"
         );
         (closed.to_string(), began.elapsed())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairlead_identity::name::Label;
+use fairlead_runtime::transport::Sender;
 use fairlead_wire::call::{
     Body, CallAnswer, CallRequest, EndpointPage, HostKeys, HostKeysRequest, MAX_PAGE, Question, ReachableEndpoint,
 };
@@ -11,7 +12,7 @@ use fairlead_wire::check::MAX_FEW;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::Mode;
 use fairlead_wire::refusal::Reason;
-use quinn::SendStream;
+use tokio::io::AsyncWriteExt;
 
 use super::{Peer, Refusal};
 use crate::access::Caller;
@@ -26,7 +27,7 @@ impl Peer {
         caller: &Caller,
         client: SocketAddr,
         request: &CallRequest,
-        send: &mut SendStream,
+        send: &mut Sender,
     ) -> Result<(), Refusal> {
         let Some(present) = self.door.present(caller).await else {
             return Err((Reason::Revoked, "log in again".into()));
@@ -73,7 +74,7 @@ impl Peer {
         caller: &Caller,
         site: Option<&Label>,
         client: SocketAddr,
-        send: &mut SendStream,
+        send: &mut Sender,
     ) -> Result<(), Refusal> {
         let Ok(_turn) = self.lists.acquire().await else {
             return Err((Reason::GatewayStopping, String::new()));
@@ -110,7 +111,7 @@ impl Peer {
     }
 }
 
-async fn page(send: &mut SendStream, endpoints: Vec<Reachable>) -> Result<(), Refusal> {
+async fn page(send: &mut Sender, endpoints: Vec<Reachable>) -> Result<(), Refusal> {
     let shown = endpoints.into_iter().map(|reachable| ReachableEndpoint {
         url: reachable.endpoint.to_string(),
         mode: if reachable.builtin { Mode::Builtin } else { Mode::Tunnel }.into(),
@@ -122,7 +123,7 @@ async fn page(send: &mut SendStream, endpoints: Vec<Reachable>) -> Result<(), Re
     write(send, &CallAnswer { body: Some(body) }).await
 }
 
-pub(super) async fn write(send: &mut SendStream, answer: &CallAnswer) -> Result<(), Refusal> {
+pub(super) async fn write(send: &mut Sender, answer: &CallAnswer) -> Result<(), Refusal> {
     let bytes = codec::encode(answer, MAX_CONTROL_FRAME).map_err(|error| (Reason::Internal, error.to_string()))?;
     let written = send.write_all(&bytes).await;
     written.map_err(|error| (Reason::CallerGone, error.to_string()))

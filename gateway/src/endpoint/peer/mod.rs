@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_runtime::frame;
+use fairlead_runtime::relay::Sink;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
+use fairlead_runtime::transport::{Connection, Receiver, Sender};
 use fairlead_wire::call::{CallAnswer, CallRequest};
 use fairlead_wire::codec::{self, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -71,7 +72,7 @@ impl Peer {
         slot: Slot,
     ) -> Result<(), &'static str> {
         let close = |reason: Reason, text: &str| {
-            connection.close(VarInt::from_u32(reason.code()), text.as_bytes());
+            connection.close(reason.code(), text);
         };
         let (who, by) = self.callers.identify(&presented).await.inspect_err(|why| {
             close(Reason::Denied, &format!("this certificate lets nobody in: {why}"));
@@ -88,7 +89,7 @@ impl Peer {
         let caller = Arc::new(caller);
         loop {
             let accepted = tokio::select! {
-                accepted = timeout(SILENCE_LIMIT, connection.accept_bi()) => accepted,
+                accepted = timeout(SILENCE_LIMIT, connection.accept()) => accepted,
                 () = self.stop.cancelled() => {
                     close(Reason::GatewayStopping, "the gateway stops");
                     return Ok(());
@@ -110,7 +111,7 @@ impl Peer {
     }
 
     /// One question from its first byte to the end of its answer.
-    async fn hear(&self, caller: &Caller, client: SocketAddr, mut send: SendStream, mut recv: RecvStream) {
+    async fn hear(&self, caller: &Caller, client: SocketAddr, mut send: Sender, mut recv: Receiver) {
         let answered = match timeout(QUESTION_LIMIT, read(&mut recv)).await {
             Ok(Ok(request)) => timeout(ANSWER_LIMIT, self.answer(caller, client, &request, &mut send)).await,
             Ok(Err(refused)) => Ok(Err(refused)),
@@ -122,14 +123,14 @@ impl Peer {
             // The caller may have gone, and then nobody needs the reason.
             let _gone = timeout(QUESTION_LIMIT, answer::write(&mut send, &answer)).await;
         }
-        let _gone = send.finish();
+        let _gone = Sink::finish(&mut send).await;
     }
 }
 
 /// Why there is no answer, or no further one.
 type Refusal = (Reason, String);
 
-async fn read(recv: &mut RecvStream) -> Result<CallRequest, Refusal> {
+async fn read(recv: &mut Receiver) -> Result<CallRequest, Refusal> {
     let malformed = |error: &dyn std::fmt::Display| (Reason::Malformed, error.to_string());
     let body = frame::read_frame(recv, MAX_PREAUTH_FRAME)
         .await

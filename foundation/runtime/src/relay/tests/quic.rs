@@ -1,7 +1,7 @@
 //! Over a real QUIC stream: TCP to stream at the gateway, stream to TCP at the agent.
 
 use super::*;
-use crate::quic::abandoned_code;
+use crate::transport::abandoned_code;
 use quinn::{ReadError, VarInt};
 
 #[tokio::test]

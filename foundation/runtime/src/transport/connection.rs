@@ -1,0 +1,117 @@
+//! A connection: streams are opened and accepted on it, and it is closed with a reason.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quinn::VarInt;
+
+use super::{Closed, Kind, Receiver, Sender};
+
+/// An authenticated connection to a peer. Clones are the same connection.
+#[derive(Clone, Debug)]
+pub enum Connection {
+    /// Over QUIC.
+    Quic(quinn::Connection),
+}
+
+/// The TLS connection has no secret to export; it never happens after a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the TLS connection exports no keying material")]
+pub struct NoKeyingMaterial;
+
+impl Connection {
+    /// Opens a stream, waiting while the peer lets no further one be open. The peer hears of it with its first byte.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn open(&self) -> Result<(Sender, Receiver), Closed> {
+        match self {
+            Self::Quic(connection) => {
+                let (send, receive) = connection.open_bi().await?;
+                Ok((Sender::Quic(send), Receiver::Quic(receive)))
+            }
+        }
+    }
+
+    /// Waits for a stream that the peer opens. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn accept(&self) -> Result<(Sender, Receiver), Closed> {
+        match self {
+            Self::Quic(connection) => {
+                let (send, receive) = connection.accept_bi().await?;
+                Ok((Sender::Quic(send), Receiver::Quic(receive)))
+            }
+        }
+    }
+
+    /// How many streams the peer may have open from now on. Each costs memory, used or not.
+    pub fn permit_streams(&self, count: u32) {
+        match self {
+            Self::Quic(connection) => connection.set_max_concurrent_bi_streams(VarInt::from_u32(count)),
+        }
+    }
+
+    /// Ends the connection and every stream on it; the peer is told `code` and `text`, unless it is closed already.
+    pub fn close(&self, code: u32, text: &str) {
+        match self {
+            Self::Quic(connection) => connection.close(VarInt::from_u32(code), text.as_bytes()),
+        }
+    }
+
+    /// Waits for the end. Cancel safe.
+    pub async fn closed(&self) -> Closed {
+        match self {
+            Self::Quic(connection) => connection.closed().await.into(),
+        }
+    }
+
+    /// How it ended; `None` while it stands.
+    pub fn close_reason(&self) -> Option<Closed> {
+        match self {
+            Self::Quic(connection) => connection.close_reason().map(Closed::from),
+        }
+    }
+
+    /// Where the peer's packets come from; changes when the peer moves.
+    pub fn remote_address(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote_address(),
+        }
+    }
+
+    /// The round trip as far as it is known.
+    pub fn rtt(&self) -> Option<Duration> {
+        match self {
+            Self::Quic(connection) => Some(connection.rtt()),
+        }
+    }
+
+    /// Which transport it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Quic(_) => Kind::Quic,
+        }
+    }
+
+    /// Fills `output` with keying material of this connection (RFC 8446 section 7.5), the same at both ends and at no other
+    /// connection.
+    ///
+    /// # Errors
+    /// [`NoKeyingMaterial`].
+    pub fn export_keying_material(&self, output: &mut [u8], label: &[u8]) -> Result<(), NoKeyingMaterial> {
+        match self {
+            Self::Quic(connection) => connection
+                .export_keying_material(output, label, b"")
+                .map_err(|_| NoKeyingMaterial),
+        }
+    }
+}
+
+impl From<quinn::Connection> for Connection {
+    fn from(connection: quinn::Connection) -> Self {
+        Self::Quic(connection)
+    }
+}
