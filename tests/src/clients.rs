@@ -163,6 +163,12 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// What Ctrl-C does to it.
+    pub fn interrupt(&self) {
+        let group = self.group.expect("a program that was not waited for");
+        killpg(group, Signal::SIGINT).expect("a program that runs");
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the child's state").is_none()

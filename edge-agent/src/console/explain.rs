@@ -93,6 +93,7 @@ impl Explain {
             acts: self.act.iter().cloned().collect(),
             at,
             question: None,
+            cancel: None,
             postgres: None,
         }
     }

@@ -8,7 +8,7 @@ use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_policy::{
     self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, PostgresFacts, RuleRef, SshFacts,
 };
-use fairlead_protocol::postgres::Startup;
+use fairlead_protocol::postgres::{CancelKey, Startup};
 use fairlead_wire::id::SessionId;
 use fairlead_wire::open::{self as wire, Open};
 use fairlead_wire::refusal::Reason;
@@ -71,6 +71,8 @@ pub struct Asked {
     pub at: SystemTime,
     /// Only what the file says is asked for, at this moment; nothing is to be opened.
     pub question: Option<SystemTime>,
+    /// What the live session of this id does is to be cancelled, by this key; nothing is to be opened.
+    pub cancel: Option<CancelKey>,
     /// What a Postgres client asks for, read by the agent itself from the client's own bytes.
     pub postgres: Option<Startup>,
 }
@@ -146,6 +148,10 @@ impl Asked {
             acts: open.acts.iter().cloned().collect(),
             at,
             question: open.is_question().then(|| asked_about(open.started_unix_ms)),
+            cancel: open.cancel.as_ref().map(|key| CancelKey {
+                process: key.process,
+                secret: key.secret.clone(),
+            }),
             postgres: None,
         })
     }

@@ -5,6 +5,7 @@
 
 mod again;
 mod answer;
+mod cancel;
 mod carry;
 mod crowd;
 mod records;
@@ -129,6 +130,9 @@ impl Services {
                 return self.refuse(&asked, refusal, &mut to_caller).await;
             }
             return self.answer_question(&asked, about, &mut to_caller).await;
+        }
+        if let Some(key) = asked.cancel.clone() {
+            return self.cancel(&asked, &key, &mut to_caller).await;
         }
         let asked = match self.heard(asked, &mut from_caller).await {
             Ok(asked) => asked,

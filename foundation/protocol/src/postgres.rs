@@ -13,7 +13,9 @@ use thiserror::Error;
 pub const MAX_OPENING: usize = 10_000;
 /// Most parameters of a StartupMessage.
 pub const MAX_PARAMETERS: usize = 64;
-/// The longest key of a CancelRequest, in bytes (protocol 3.2).
+/// The only length of a cancel key's secret in protocol 3.0, and the least in later ones; in bytes.
+pub const MIN_CANCEL_SECRET: usize = 4;
+/// The longest secret of a cancel key, in bytes (protocol 3.2).
 pub const MAX_CANCEL_KEY: usize = 256;
 
 const SSL_REQUEST: u32 = 80_877_103;
@@ -119,10 +121,12 @@ pub fn read_opening(bytes: &[u8]) -> Result<Option<(Opening, usize)>, OpeningErr
 
 fn cancel(body: &[u8]) -> Option<CancelKey> {
     let (process, secret) = body.split_first_chunk::<4>()?;
-    (4..=MAX_CANCEL_KEY).contains(&secret.len()).then(|| CancelKey {
-        process: u32::from_be_bytes(*process),
-        secret: secret.to_vec(),
-    })
+    (MIN_CANCEL_SECRET..=MAX_CANCEL_KEY)
+        .contains(&secret.len())
+        .then(|| CancelKey {
+            process: u32::from_be_bytes(*process),
+            secret: secret.to_vec(),
+        })
 }
 
 /// Pairs of texts that end in a zero byte each; one more zero byte ends the list.

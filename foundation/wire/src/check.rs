@@ -57,6 +57,10 @@ pub const MAX_REPORT: usize = 32;
 pub const MAX_HOST_KEYS: usize = 8;
 /// Longest host key line in bytes.
 pub const MAX_HOST_KEY_BYTES: usize = 1024;
+/// Shortest secret of a cancel key in bytes.
+pub const MIN_CANCEL_SECRET: usize = 4;
+/// Longest secret of a cancel key in bytes (PostgreSQL, protocol 3.2).
+pub const MAX_CANCEL_SECRET: usize = 256;
 /// Most certificates in a chain, leaf and root included.
 pub const MAX_CHAIN: usize = 4;
 /// Most root certificates that are trusted at once.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::id::SessionId;
 pub use crate::refusal::Refused;
-use crate::version::EXPLAIN;
+use crate::version::{CANCEL, EXPLAIN};
 
 /// The kinds of caller that a rule can name.
 pub const CALLER_KINDS: &[&str] = &["user", "workload", "unidentified"];
@@ -41,6 +41,30 @@ pub struct Open {
     /// When the caller's connection began by the gateway's clock: milliseconds since 1970, UTC.
     #[prost(uint64, tag = "8")]
     pub started_unix_ms: u64,
+    /// What the session `session`, which lives, is doing is to be cancelled, and nothing is to be opened: set together
+    /// with the requirement [`CANCEL`].
+    #[prost(message, optional, tag = "9")]
+    pub cancel: Option<CancelKey>,
+}
+
+/// What the upstream of a live session takes for a request to cancel (PostgreSQL's CancelRequest). Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
+pub struct CancelKey {
+    /// The upstream's number of the connection.
+    #[prost(uint32, tag = "1")]
+    pub process: u32,
+    /// The secret that the upstream gave with it; 4 to 256 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who asks for an endpoint, as the gateway authenticated them. Since 1.
@@ -183,7 +207,25 @@ impl Open {
             "started_unix_ms",
             self.started_unix_ms <= check::MAX_UNIX_MS,
             "before the year 10000",
-        )
+        )?;
+        let demanded = self.requires.iter().any(|name| name == CANCEL);
+        fields.holds(
+            "cancel",
+            self.cancel.is_some() == demanded,
+            "set where `cancel` is required, and only there",
+        )?;
+        self.cancel.as_ref().map_or(Ok(()), CancelKey::check)
+    }
+}
+
+impl CancelKey {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let is_bounded = (check::MIN_CANCEL_SECRET..=check::MAX_CANCEL_SECRET).contains(&self.secret.len());
+        Checker::of("CancelKey").holds("secret", is_bounded, "4 to 256 bytes")
     }
 }
 

@@ -11,8 +11,9 @@ use crate::control::{
     Offer, OfferAnswer, OfferedEndpoint, Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
-use crate::open::{Caller, Explained, Open, OpenAnswer};
+use crate::open::{Caller, CancelKey, Explained, Open, OpenAnswer};
 use crate::refusal::{Reason, Refused};
+use crate::version::CANCEL;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBERERERERERERERERERERERERERERERERERERERERER sample";
 const CERTIFICATE: &str = "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t";
@@ -125,6 +126,20 @@ pub(crate) fn open() -> Open {
         client_port: 50_022,
         acts: texts(&["exec", "sftp", "shell"]),
         started_unix_ms: 1_721_000_000_000,
+        cancel: None,
+    }
+}
+
+pub(crate) fn cancel() -> Open {
+    Open {
+        requires: texts(&[CANCEL]),
+        endpoint_url: "postgres://patients.clinic1.internal".to_owned(),
+        acts: Vec::new(),
+        cancel: Some(CancelKey {
+            process: 4711,
+            secret: (0xC0..0xC8).collect(),
+        }),
+        ..open()
     }
 }
 

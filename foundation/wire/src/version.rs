@@ -21,11 +21,15 @@ pub const VERSION_MAX: u32 = 1;
 /// Features that a peer may demand by name in a `requires` list. Sorted.
 ///
 /// A name is added here together with the code that honours it, never before.
-pub const FEATURES: &[&str] = &[EXPLAIN];
+pub const FEATURES: &[&str] = &[CANCEL, EXPLAIN];
 
 /// In the `requires` list of an [`Open`](crate::open::Open): nothing is to be opened, only to be answered what the agent's
 /// own file says. An agent that does not know it refuses, so that a question never opens anything.
 pub const EXPLAIN: &str = "explain";
+
+/// In the `requires` list of an [`Open`](crate::open::Open): nothing is to be opened, only what a live session does is to be
+/// cancelled. An agent that does not know it refuses, so that such an `Open` never opens anything.
+pub const CANCEL: &str = "cancel";
 
 /// Picks the highest version that both peers speak.
 ///

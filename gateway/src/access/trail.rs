@@ -1,6 +1,6 @@
 //! The gate's audit lines. The schema is PRODUCT's; this file decides which fields each event carries.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fairlead_policy::{Allowed, Denied, Effect, RuleRef, ShadowMatch};
@@ -121,6 +121,21 @@ impl Trail {
             let named = named.map(|matched| format!("{}: {}", effect_name(matched.effect), rule_name(&matched.rule)));
             record.fact("shadow", named.collect::<Vec<_>>());
         }
+    }
+
+    /// Somebody with the key of a live session has cancelled what it does; before the agent is asked to.
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`] when the line was not written; then nothing may be cancelled.
+    pub fn cancel(&self, permit: &Permit, client: SocketAddr) -> Result<(), AuditUnavailable> {
+        let mut record = Record::new("session.cancel");
+        record.session = Some(permit.session().to_string());
+        called(&mut record, permit.caller());
+        record.client_ip = Some(client.ip().to_string());
+        placed(&mut record, permit.target());
+        record.decision = Some("allow".into());
+        record.rule = Some(rule_name(permit.rule()));
+        self.event(&record)
     }
 
     /// The end of a permitted session. `detail` is the agent's word, for example why the upstream failed.

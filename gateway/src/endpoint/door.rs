@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairlead_identity::name::{self, EndpointUrl, Label, Protocol};
+use fairlead_protocol::postgres::CancelKey;
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::id::SessionId;
@@ -203,6 +204,22 @@ impl Door {
     /// lets them in. A connection may live for days after it.
     pub async fn present(&self, caller: &Caller) -> Option<Caller> {
         self.callers.present(&caller.id(), &caller.by).await
+    }
+
+    /// Has cancelled what the session with this key does; `who` is what the certificate says of who shows it, where one was
+    /// presented. Nobody is told how it went.
+    ///
+    /// # Errors
+    /// The stable name of why not, which is in the audit.
+    pub async fn cancel(&self, key: &CancelKey, who: Option<&Caller>, client: SocketAddr) -> Result<(), &'static str> {
+        let who = who.map(Caller::id);
+        let cancelled = self.sessions.cancel(key, who.as_ref(), client).await;
+        cancelled.map_err(|error| {
+            let mut record = Record::new("cancel.refuse");
+            record.client_ip = Some(client.ip().to_string());
+            self.gate.trail().stranger(record, client.ip(), error.name());
+            error.name()
+        })
     }
 
     /// Refuses something that is no endpoint at all (a shell on the gateway, a forward to a socket), with its audit line.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod agent;
+mod cancel;
 mod enrollment;
 mod quic;
 mod rivals;

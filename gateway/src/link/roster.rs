@@ -23,7 +23,7 @@ use super::rivals::{Conflict, Machine, Moment, Rivals};
 use crate::access::Permit;
 
 /// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long an agent may take to answer a question, which dials nothing.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 /// The agent lets only so many streams be open; a place must come free within this.
@@ -119,7 +119,7 @@ pub struct OpenError {
 }
 
 impl OpenError {
-    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
@@ -329,7 +329,7 @@ impl Roster {
         }
     }
 
-    fn find(&self, agent: &AgentKey) -> Option<Arc<Link>> {
+    pub(super) fn find(&self, agent: &AgentKey) -> Option<Arc<Link>> {
         self.seats().links.get(agent).cloned()
     }
 }
@@ -357,7 +357,7 @@ impl Link {
         self.connection.close(reason.code(), text);
     }
 
-    fn is_confirmed(&self) -> bool {
+    pub(super) fn is_confirmed(&self) -> bool {
         self.confirmed.load(Ordering::Acquire)
     }
 
@@ -404,7 +404,7 @@ impl Link {
     }
 
     /// Sends an `Open`, and what the caller has said already, on a stream of its own and reads the answer.
-    async fn exchange(&self, request: Open, said: &[u8]) -> Result<(open::Body, AgentStream), OpenError> {
+    pub(super) async fn exchange(&self, request: Open, said: &[u8]) -> Result<(open::Body, AgentStream), OpenError> {
         let opened = timeout(STREAM_LIMIT, self.connection.open()).await;
         let (mut to_agent, mut from_agent) = opened
             .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
@@ -460,6 +460,7 @@ impl Question {
             client_port: u32::from(self.client.port()),
             acts: self.acts,
             started_unix_ms: unix_ms(self.at),
+            cancel: None,
         }
     }
 }
@@ -475,7 +476,7 @@ fn abandoned(error: &std::io::Error) -> OpenError {
     OpenError::new(reason.unwrap_or(Reason::Offline), error.to_string())
 }
 
-fn open_message(permit: &Permit) -> Open {
+pub(super) fn open_message(permit: &Permit) -> Open {
     let caller = permit.caller();
     Open {
         requires: Vec::new(),
@@ -493,5 +494,6 @@ fn open_message(permit: &Permit) -> Open {
         client_port: u32::from(permit.client().port()),
         acts: permit.acts().iter().cloned().collect(),
         started_unix_ms: unix_ms(permit.started()),
+        cancel: None,
     }
 }

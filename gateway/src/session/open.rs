@@ -8,6 +8,7 @@ use fairlead_runtime::transport;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
+use super::cancel::{CancelSeat, Cancels};
 use super::table::{Place, Table};
 use crate::access::{Denial, Permit, Target, Trail};
 use crate::link::{AgentStream, OpenError, Roster};
@@ -15,9 +16,10 @@ use crate::link::{AgentStream, OpenError, Roster};
 /// Opens sessions.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    roster: Arc<Roster>,
+    pub(super) roster: Arc<Roster>,
     table: Arc<Table>,
-    trail: Trail,
+    pub(super) trail: Trail,
+    pub(super) cancels: Arc<Cancels>,
 }
 
 /// A session that the agent has opened; bytes may flow.
@@ -25,13 +27,14 @@ pub struct Sessions {
 pub struct Session {
     account: Account,
     stream: AgentStream,
+    cancels: Arc<Cancels>,
 }
 
 /// A permit with the `session.end` line that is owed for it: written at the latest when this is dropped, whichever task
 /// was ended with the session in it.
 #[derive(Debug)]
 struct Account {
-    permit: Permit,
+    permit: Arc<Permit>,
     counters: Arc<Counters>,
     trail: Trail,
     settled: bool,
@@ -51,7 +54,12 @@ pub struct Carried {
 impl Sessions {
     /// Sessions over the agents of `roster`, entered in `table`.
     pub fn new(roster: Arc<Roster>, table: Arc<Table>, trail: Trail) -> Self {
-        Self { roster, table, trail }
+        Self {
+            roster,
+            table,
+            trail,
+            cancels: Arc::default(),
+        }
     }
 
     /// How many changes were noted so far, for [`crate::access::AccessRequest::as_of`].
@@ -71,14 +79,18 @@ impl Sessions {
     /// the agent's own file says no. Its `session.end` line is in the audit.
     pub async fn open(&self, permit: Permit) -> Result<Session, Denial> {
         let mut account = Account {
-            permit,
+            permit: Arc::new(permit),
             counters: Arc::default(),
             trail: self.trail.clone(),
             settled: false,
             place: None,
         };
         match self.opened(&mut account).await {
-            Ok(stream) => Ok(Session { account, stream }),
+            Ok(stream) => Ok(Session {
+                account,
+                stream,
+                cancels: Arc::clone(&self.cancels),
+            }),
             Err(OpenError { reason, detail }) => Err(Denial {
                 session: account.settle(Some(reason), &detail),
                 told: reason.told_to_caller(true),
@@ -106,9 +118,14 @@ impl Session {
         &self.account.permit
     }
 
+    /// A place among the keys by which callers have cancelled what their sessions do.
+    pub fn cancel_seat(&self) -> CancelSeat {
+        self.cancels.seat(&self.account.permit)
+    }
+
     /// Relays until both directions have ended, a limit is reached, the permit lapses, or a side fails.
     pub async fn carry<S: Source, K: Sink>(self, mut caller: (S, K)) -> Carried {
-        let Self { account, stream } = self;
+        let Self { account, stream, .. } = self;
         let AgentStream {
             mut from_agent,
             mut to_agent,

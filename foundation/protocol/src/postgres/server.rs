@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{CancelKey, MAX_CANCEL_KEY, message_of};
+use super::{CancelKey, MAX_CANCEL_KEY, MIN_CANCEL_SECRET, message_of};
 
 /// Type and length.
 pub(super) const HEADER: usize = 5;
@@ -14,13 +14,13 @@ pub enum ServerError {
     /// A message says a length that none has.
     #[error("a message of the database says it is {0} bytes long")]
     Length(u32),
-    /// The cancel key is longer than any version has it.
-    #[error("the database's cancel key is too long")]
+    /// The cancel key is none that any version has, or a second one.
+    #[error("the database's cancel key is none, or not its first")]
     CancelKey,
 }
 
 /// Follows what a server sends: where it stands between messages, and the cancel key it gives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Server {
     /// The beginning of a message whose header is not whole, or of a cancel key.
     pub(super) held: BytesMut,
@@ -28,8 +28,8 @@ pub struct Server {
     left: usize,
     /// The first ReadyForQuery has passed: nothing is changed any longer.
     is_ready: bool,
+    shown: CancelKey,
     given: Option<CancelKey>,
-    shown: Option<CancelKey>,
 }
 
 /// What is to be passed on to the client.
@@ -40,12 +40,17 @@ pub struct Answered {
 }
 
 impl Server {
-    /// Follows a server from its first message. The client is shown `shown` in place of the key that the server gives.
+    /// Follows a server from its first message. The client is shown `shown` in place of the key that the server gives; of
+    /// its secret only [`MIN_CANCEL_SECRET`] bytes where the server's own has no more, because clients of protocol 3.0
+    /// take no other length.
     #[must_use]
     pub fn new(shown: CancelKey) -> Self {
         Self {
-            shown: Some(shown),
-            ..Self::default()
+            held: BytesMut::new(),
+            left: 0,
+            is_ready: false,
+            shown,
+            given: None,
         }
     }
 
@@ -55,10 +60,10 @@ impl Server {
         self.left == 0 && self.held.is_empty()
     }
 
-    /// The key that the server has given, once it has.
+    /// The key that the client was shown and the one that the server has given, once it has.
     #[must_use]
-    pub fn cancel_key(&self) -> Option<&CancelKey> {
-        self.given.as_ref()
+    pub fn cancel_keys(&self) -> Option<(&CancelKey, &CancelKey)> {
+        Some((&self.shown, self.given.as_ref()?))
     }
 
     /// Follows the next bytes; what comes out is what the client gets. At most a header, or a cancel key, is held back.
@@ -100,7 +105,7 @@ impl Server {
                     passing = 0;
                 }
                 let message = bytes.split_to(whole.min(bytes.len()));
-                answered.bytes.push(self.exchange(&message));
+                answered.bytes.push(self.exchange(&message)?);
                 continue;
             }
             self.is_ready |= kind == b'Z';
@@ -114,17 +119,17 @@ impl Server {
     }
 
     /// Keeps the server's key and gives the message that the client is shown.
-    fn exchange(&mut self, message: &Bytes) -> Bytes {
-        let body = message.get(HEADER..).unwrap_or_default();
-        if let (Some((process, secret)), Some(shown)) = (body.split_first_chunk::<4>(), self.shown.take()) {
-            self.given = Some(CancelKey {
-                process: u32::from_be_bytes(*process),
-                secret: secret.to_vec(),
-            });
-            let body = [shown.process.to_be_bytes().as_slice(), &shown.secret].concat();
-            return Bytes::from(message_of(b'K', &body));
+    fn exchange(&mut self, message: &Bytes) -> Result<Bytes, ServerError> {
+        let given = super::cancel(message.get(HEADER..).unwrap_or_default()).ok_or(ServerError::CancelKey)?;
+        if self.given.is_some() {
+            return Err(ServerError::CancelKey);
         }
-        message.clone()
+        if given.secret.len() == MIN_CANCEL_SECRET {
+            self.shown.secret.truncate(MIN_CANCEL_SECRET);
+        }
+        self.given = Some(given);
+        let body = [self.shown.process.to_be_bytes().as_slice(), &self.shown.secret].concat();
+        Ok(Bytes::from(message_of(b'K', &body)))
     }
 }
 

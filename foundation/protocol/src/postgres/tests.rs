@@ -98,8 +98,20 @@ fn a_refusal_carries_state_message_and_hint() {
 fn shown() -> CancelKey {
     CancelKey {
         process: 1,
-        secret: vec![2; 4],
+        secret: vec![2; 32],
     }
+}
+
+#[test]
+fn a_server_with_a_long_key_has_its_client_shown_a_long_one() {
+    let mut server = Server::new(shown());
+    let given = message_of(b'K', &[[0, 0, 0, 7].as_slice(), &[9; 64]].concat());
+    let answered = server.follow(Bytes::from(given)).unwrap();
+    assert_eq!(
+        answered.bytes.concat(),
+        message_of(b'K', &[[0, 0, 0, 1].as_slice(), &[2; 32]].concat())
+    );
+    assert_eq!(server.cancel_keys().unwrap().1.secret, [9; 64]);
 }
 
 /// AuthenticationOk, a parameter, the key, ReadyForQuery, then rows that look like keys.
@@ -132,7 +144,8 @@ fn the_key_is_exchanged_however_the_bytes_are_cut_and_nothing_else_changes() {
         }
         assert_eq!(got, expected, "cut {cut}");
         assert!(server.is_between_messages());
-        let given = server.cancel_key().unwrap();
+        let (shown, given) = server.cancel_keys().unwrap();
+        assert_eq!((shown.process, shown.secret.as_slice()), (1, [2; 4].as_slice()));
         assert_eq!((given.process, given.secret.as_slice()), (77, [9; 4].as_slice()));
     }
 }
@@ -162,6 +175,8 @@ fn a_server_that_lies_about_lengths_ends() {
             ServerError::Length(u32::from_be_bytes(*b"TTP/")),
         ),
         (message_of(b'K', &[0; 300]), ServerError::CancelKey),
+        (message_of(b'K', &[0; 7]), ServerError::CancelKey),
+        (message_of(b'K', &[0; 8]).repeat(2), ServerError::CancelKey),
     ] {
         assert_eq!(Server::new(shown()).follow(Bytes::from(bytes)), Err(error));
     }

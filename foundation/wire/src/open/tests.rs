@@ -32,6 +32,21 @@ fn open_is_bounded() {
 }
 
 #[test]
+fn a_cancel_comes_with_its_requirement_and_is_bounded() {
+    assert_eq!(samples::cancel().check(), Ok(()));
+    let key = || samples::cancel().cancel;
+    assert_eq!(spoiled_open(|m| m.cancel = key()), "Open.cancel");
+    assert_eq!(spoiled_open(|m| m.requires = texts(&[CANCEL])), "Open.cancel");
+    for bytes in [0, 3, 257] {
+        let mut open = samples::cancel();
+        open.cancel.as_mut().unwrap().secret = vec![0; bytes];
+        assert_eq!(open.check().unwrap_err().field, "secret", "{bytes}");
+    }
+    let shown = format!("{:?}", samples::cancel());
+    assert!(shown.contains("4711") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
 fn the_caller_inside_is_bounded() {
     assert_eq!(spoiled_caller(|m| m.name.clear()), "Caller.name");
     assert_eq!(spoiled_caller(|m| m.name = "x".repeat(129)), "Caller.name");

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fairlead_protocol::postgres::{self, ACCEPT_TLS, DECLINE, Opening, OpeningError, Startup};
+use fairlead_protocol::postgres::{self, ACCEPT_TLS, CancelKey, DECLINE, Opening, OpeningError, Startup};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -22,13 +22,18 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Bytes that a client which is being parted with may still send.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
-/// Leads a client from its first packet in clear into TLS; `None` when it does not go there.
-pub(super) async fn ask_for_tls(
-    mut stream: ClientStream,
-    tls: &Handshake,
-    kind: &str,
-    client: SocketAddr,
-) -> Option<TlsClient> {
+/// Where the packets in clear lead.
+pub(super) enum Greeted {
+    /// Into TLS.
+    Tls(Box<TlsClient>),
+    /// To a CancelRequest, as clients send it whose session is in TLS (libpq before 17); the connection waits for its end.
+    Cancel(CancelKey, ClientStream),
+    /// Nowhere: the client has gone, or was sent away.
+    Gone,
+}
+
+/// Leads a client from its first packet in clear.
+pub(super) async fn greet(mut stream: ClientStream, tls: &Handshake, kind: &str, client: SocketAddr) -> Greeted {
     let meeting = async {
         for _ in 0..CLEAR_PACKETS {
             match packet(&mut stream).await.ok()? {
@@ -37,32 +42,50 @@ pub(super) async fn ask_for_tls(
                     // Nothing was read beyond the packet, so that nothing said in clear is taken for said inside
                     // (CVE-2021-23222).
                     stream.write_all(ACCEPT_TLS).await.ok()?;
-                    return tls.meet_inside(kind, stream, client).await;
+                    return tls
+                        .meet_inside(kind, stream, client)
+                        .await
+                        .map(|met| Greeted::Tls(Box::new(met)));
                 }
                 Ok(Opening::Startup(_)) => {
                     let words = tls_required();
                     say(&mut stream, &words).await;
                     return None;
                 }
-                // A CancelRequest is never answered.
-                Ok(Opening::Cancel(_)) | Err(_) => return None,
+                Ok(Opening::Cancel(key)) => return Some(Greeted::Cancel(key, stream)),
+                Err(_) => return None,
             }
         }
         None
     };
-    timeout(HANDSHAKE_LIMIT, meeting).await.ok().flatten()
+    let met = timeout(HANDSHAKE_LIMIT, meeting).await.ok().flatten();
+    met.unwrap_or(Greeted::Gone)
 }
 
-/// Reads the StartupMessage inside TLS; `None` when the client has gone, is too slow, or wants something else.
+/// What a client wants inside TLS.
+pub(super) enum Wish {
+    /// A session.
+    Session(Startup),
+    /// An end of what another session does.
+    Cancel(CancelKey),
+}
+
+/// Reads the first packet inside TLS; `None` when the client has gone, is too slow, or wants something else.
 ///
 /// # Errors
 /// When the packet is none.
-pub(super) async fn startup(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Startup>, OpeningError> {
+pub(super) async fn wish(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Wish>, OpeningError> {
     match timeout(STARTUP_LIMIT, packet(stream)).await {
-        Ok(Ok(Ok(Opening::Startup(startup)))) => Ok(Some(startup)),
+        Ok(Ok(Ok(Opening::Startup(startup)))) => Ok(Some(Wish::Session(startup))),
+        Ok(Ok(Ok(Opening::Cancel(key)))) => Ok(Some(Wish::Cancel(key))),
         Ok(Ok(Ok(_))) | Ok(Err(_)) | Err(_) => Ok(None),
         Ok(Ok(Err(error))) => Err(error),
     }
+}
+
+/// Closes a connection that is answered by its end alone.
+pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    say(&mut stream, &[]).await;
 }
 
 /// Reads one packet and not a byte more.

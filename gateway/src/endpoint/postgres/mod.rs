@@ -3,8 +3,10 @@
 //! The certificate is the caller; the server name leads to the `postgres://` endpoint of that host, else
 //! `options=-c fairlead.endpoint=HOST.SITE`, else the end of the user name (`app@HOST.SITE`). What the StartupMessage asks
 //! for is the policy's to judge. A refusal is an ErrorResponse with SQLSTATE 28000, a cut one with 57P01, both with the
-//! session's id. Login is between the client and the database, or the agent; queries are not read.
+//! session's id. Login is between the client and the database, or the agent; queries are not read. A CancelRequest, in TLS or
+//! in clear, reaches the database of the session whose key it shows, and is never answered.
 
+mod cancelling;
 mod hello;
 mod name;
 mod outgoing;
@@ -25,6 +27,8 @@ use super::handshake::{Nobody, identify};
 use super::{Answer, Arrival, Callers, Claim, ClientStream, Door, Face, Handshake, Kind, Parts, TlsClient, Wanted};
 use crate::access::{Caller, Denial, Spoken};
 use crate::admission::Slot;
+use cancelling::Cancelling;
+use hello::{Greeted, Wish};
 use outgoing::Outgoing;
 
 /// The demultiplexer's entry for this kind.
@@ -47,6 +51,7 @@ struct PostgresFace {
     door: Arc<Door>,
     callers: Arc<dyn Callers>,
     tls: Arc<Handshake>,
+    cancels: Cancelling,
     domain: String,
 }
 
@@ -56,23 +61,28 @@ impl PostgresFace {
             door: Arc::clone(&parts.door),
             callers: Arc::clone(&parts.callers),
             tls: Arc::clone(&parts.tls),
+            cancels: Cancelling::new(Arc::clone(&parts.door)),
             domain: parts.domain.clone(),
         }))
     }
 
     async fn run(&self, arrival: Arrival, client: SocketAddr, slot: Slot) {
         let met = match arrival {
-            Arrival::Tls(met) => Some(*met),
-            Arrival::Plain(stream) => hello::ask_for_tls(stream, &self.tls, KIND.name, client).await,
+            Arrival::Tls(met) => *met,
+            Arrival::Plain(stream) => match hello::greet(stream, &self.tls, KIND.name, client).await {
+                Greeted::Tls(met) => *met,
+                Greeted::Cancel(key, stream) => {
+                    self.cancels.cancel(&key, None, client).await;
+                    return hello::close(stream).await;
+                }
+                Greeted::Gone => return,
+            },
         };
-        let Some(TlsClient {
+        let TlsClient {
             mut stream,
             server_name,
             presented,
-        }) = met
-        else {
-            return;
-        };
+        } = met;
         let caller = match &presented {
             Some(presented) => identify(self.callers.as_ref(), presented).await,
             None => Err(Nobody {
@@ -80,8 +90,13 @@ impl PostgresFace {
                 told: Reason::Denied,
             }),
         };
-        let startup = match hello::startup(&mut stream).await {
-            Ok(Some(startup)) => startup,
+        let startup = match hello::wish(&mut stream).await {
+            Ok(Some(Wish::Session(startup))) => startup,
+            Ok(Some(Wish::Cancel(key))) => {
+                // Whoever presents a certificate that lets nobody in proves nothing by it.
+                self.cancels.cancel(&key, caller.as_ref().ok(), client).await;
+                return hello::close(stream).await;
+            }
             Ok(None) => return,
             Err(error) => return hello::refuse(stream, VIOLATION, &format!("fairlead: {error}"), "").await,
         };
@@ -129,7 +144,7 @@ impl PostgresFace {
         };
         let lapse = session.permit().lapse().clone();
         let (mut source, sink) = relay::split(stream);
-        let mut sink = Outgoing::new(sink, lapse);
+        let mut sink = Outgoing::new(sink, session.cancel_seat(), lapse);
         let carried = session.carry((&mut source, &mut sink)).await;
         let (sink, may_speak) = sink.into_inner();
         let stream = source.0.unsplit(sink.0);

@@ -1,4 +1,5 @@
-//! What the database sends, on its way to the client: followed message by message, so that a cut can be said between two.
+//! What the database sends, on its way to the client: followed message by message, so that a cut can be said between two;
+//! the cancel key among them is exchanged for one of ours.
 
 use std::io;
 
@@ -8,18 +9,23 @@ use fairlead_runtime::relay::{Batch, Sink};
 use fairlead_runtime::stop::Lapse;
 use fairlead_wire::refusal::Reason;
 
+use crate::session::CancelSeat;
+
 /// A sink that follows the server's messages.
 pub(super) struct Outgoing<K> {
     inner: K,
     server: Server,
+    seat: CancelSeat,
     lapse: Lapse<Reason>,
 }
 
 impl<K> Outgoing<K> {
-    pub(super) fn new(inner: K, lapse: Lapse<Reason>) -> Self {
+    /// A sink whose client is shown a cancel key of ours in place of the database's.
+    pub(super) fn new(inner: K, seat: CancelSeat, lapse: Lapse<Reason>) -> Self {
         Self {
             inner,
-            server: Server::default(),
+            server: Server::new(seat.offer()),
+            seat,
             lapse,
         }
     }
@@ -31,6 +37,10 @@ impl<K> Outgoing<K> {
 
     fn follow(&mut self, bytes: Bytes) -> io::Result<Vec<Bytes>> {
         let followed = self.server.follow(bytes);
+        // Before the client gets it: it may be used at once.
+        if let Some((shown, given)) = self.server.cancel_keys() {
+            self.seat.keep(shown, given);
+        }
         followed.map(|answered| answered.bytes).map_err(|error| {
             // Whoever speaks there, it is not the caller's fault.
             self.lapse.cancel(Reason::UpstreamFailed);
