@@ -16,6 +16,8 @@
 )]
 
 pub mod first_bytes;
+pub mod mqtt;
 pub mod postgres;
+pub mod rdp;
 
 pub use first_bytes::{FirstBytes, classify};
