@@ -35,6 +35,7 @@ pub mod service;
 mod session;
 #[cfg(feature = "builtin-ssh")]
 pub mod sshd;
+mod standing;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -155,6 +156,7 @@ impl Agent {
             };
             tasks.spawn("control-socket", control::serve(socket, Arc::new(desk), tasks.clone()));
         }
+        tasks.spawn("standing", standing::keep_told(status.clone()));
         tasks.spawn_critical(
             "link",
             link::run(

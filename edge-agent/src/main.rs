@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -137,7 +137,7 @@ async fn enroll_here(asked: &Enroll, config: &config::Config, file: &Path) -> Re
 
 /// The rest of a command of root's, as the account that the state directory belongs to.
 fn go_on_as(account: &Account, arguments: &[OsString], input: &[u8]) -> Result<(), Failure> {
-    match account.run_again(arguments, input) {
+    match account.run_again(arguments, input, Stdio::inherit()) {
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure(code)),
         Err(error) => {
@@ -147,7 +147,7 @@ fn go_on_as(account: &Account, arguments: &[OsString], input: &[u8]) -> Result<(
     }
 }
 
-/// The other account's process starts in `/`.
+/// The other account's process may look elsewhere for it.
 fn whole(file: &Path) -> PathBuf {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }

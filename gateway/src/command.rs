@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::authority::Ca;
+use crate::backup::{Backup, Restore};
 
 /// The Fairlead gateway: agents dial it, callers connect to it, its access policy decides who reaches what.
 #[derive(Parser)]
@@ -15,7 +16,9 @@ use crate::authority::Ca;
   fairlead-gateway init --config /etc/fairlead-gateway/gateway.yaml --domain gw.example.com
   fairlead-gateway check --config /etc/fairlead-gateway/gateway.yaml
   fairlead-gateway run --config /etc/fairlead-gateway/gateway.yaml
-  fairlead-gateway ca status"
+  fairlead-gateway ca status
+  fairlead-gateway backup --out gw.backup --passphrase-file passphrase
+  fairlead-gateway restore gw.backup --passphrase-file passphrase"
 )]
 pub struct Arguments {
     /// The gateway's file.
@@ -41,4 +44,8 @@ pub enum Command {
     Run,
     /// Looks at the certificate authority, prepares the next one, puts it in force.
     Ca(Ca),
+    /// Writes everything that this gateway is, but for the audit log, into one sealed file; it may run meanwhile.
+    Backup(Backup),
+    /// Puts a backup back on an empty machine and ends all join strings.
+    Restore(Restore),
 }

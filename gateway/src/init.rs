@@ -1,5 +1,7 @@
 //! `fairlead-gateway init`: keys, authority, state and a commented configuration, once and idempotently.
 
+pub mod account;
+
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -29,6 +31,16 @@ pub struct NoDomain;
 /// # Errors
 /// When the file exists with another domain, a file cannot be written, or the state directory is open to others.
 pub fn init(config_file: &Path, domain: Option<&str>, now: SystemTime) -> anyhow::Result<Report> {
+    let mut report = settings(config_file, domain)?;
+    report.made.extend(state(&report.config, now)?);
+    Ok(report)
+}
+
+/// The first half: the configuration and the access policy.
+///
+/// # Errors
+/// When the file exists with another domain, or cannot be written.
+pub fn settings(config_file: &Path, domain: Option<&str>) -> anyhow::Result<Report> {
     let mut made = Vec::new();
     if !config_file.exists() {
         let domain = domain.ok_or(NoDomain)?;
@@ -42,6 +54,12 @@ pub fn init(config_file: &Path, domain: Option<&str>, now: SystemTime) -> anyhow
             config.domain
         );
     }
+    Ok(Report { config, made })
+}
+
+/// The second half: authority and database. Gives what was made.
+fn state(config: &Config, now: SystemTime) -> anyhow::Result<Vec<String>> {
+    let mut made = Vec::new();
     let files = AuthorityFiles::open(&config.state_dir)?;
     if files.create_missing(&config.trust_domain, now)? {
         made.push(format!("{} (CA, SSH keys)", config.state_dir.display()));
@@ -52,7 +70,7 @@ pub fn init(config_file: &Path, domain: Option<&str>, now: SystemTime) -> anyhow
         made.push(database.display().to_string());
     }
     SqliteStore::open(&database)?;
-    Ok(Report { config, made })
+    Ok(made)
 }
 
 /// The database's path.

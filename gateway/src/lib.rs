@@ -16,6 +16,7 @@ pub mod access;
 pub mod admin;
 mod admission;
 pub mod authority;
+pub mod backup;
 pub mod command;
 pub mod config;
 pub mod endpoint;

@@ -1,16 +1,21 @@
 //! `fairlead-gateway`: parses, builds, runs, maps to an exit code.
 
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use fairlead_gateway::authority;
 use fairlead_gateway::command::{Arguments, Command};
 use fairlead_gateway::config::{self, Config};
-use fairlead_gateway::{Gateway, StartError, init};
+use fairlead_gateway::{Gateway, StartError, backup, init};
+use fairlead_runtime::account::Account;
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
 use fairlead_runtime::{metrics, notify, process, telemetry};
+
+/// How often `systemctl status` gets new figures.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Exit codes of PRODUCT: 1 failed, 78 bad configuration.
 struct Failure(u8);
@@ -49,14 +54,12 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Command::Init { domain } => {
-            let report = init::init(&arguments.config, domain.as_deref(), SystemTime::now())
-                .map_err(|error| failed(&error, if error.is::<init::NoDomain>() { 64 } else { 78 }))?;
-            announce(&report);
-            Ok(())
-        }
+        Command::Init { domain } => set_up(&arguments.config, domain.as_deref()),
         Command::Check => {
             let config = load(&arguments.config)?;
+            if go_on_as_owner(&config)? {
+                return Ok(());
+            }
             fairlead_gateway::check(&config).map_err(|mistakes| {
                 mistakes.iter().for_each(|mistake| say(mistake));
                 Failure(78)
@@ -64,9 +67,17 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             say(&format!("{}: good", arguments.config.display()));
             Ok(())
         }
+        Command::Backup(backup) => {
+            let config = load(&arguments.config)?;
+            told(backup.run(&arguments.config, &config, SystemTime::now()))
+        }
+        Command::Restore(restore) => told(restore.run(&arguments.config, SystemTime::now())),
         Command::Run => serve(load(&arguments.config)?).await,
         Command::Ca(ca) => {
             let config = load(&arguments.config)?;
+            if go_on_as_owner(&config)? {
+                return Ok(());
+            }
             let outcome = authority::run(ca, &config, SystemTime::now()).await;
             let outcome = outcome.map_err(|error| failed(&error, 1))?;
             // Whoever reads it may have gone.
@@ -76,7 +87,53 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn load(path: &std::path::Path) -> Result<Config, Failure> {
+fn set_up(file: &Path, domain: Option<&str>) -> Result<(), Failure> {
+    let refused = |error: anyhow::Error| {
+        let code = if error.is::<init::NoDomain>() { 64 } else { 78 };
+        failed(&error, code)
+    };
+    let settings = init::settings(file, domain).map_err(refused)?;
+    settings.made.iter().for_each(|made| say(&format!("made {made}")));
+    let state_dir = &settings.config.state_dir;
+    init::account::make_state_dir(file, state_dir).map_err(|error| failed(&error.into(), 1))?;
+    if go_on_as_owner(&settings.config)? {
+        return Ok(());
+    }
+    let mut report = init::init(file, domain, SystemTime::now()).map_err(refused)?;
+    report.made.splice(0..0, settings.made);
+    announce(&report);
+    Ok(())
+}
+
+/// Root's command goes on as the account that the state belongs to, with the same arguments. `false` where that is this one.
+fn go_on_as_owner(config: &Config) -> Result<bool, Failure> {
+    let owner = Account::owning(&config.state_dir).map_err(|error| failed(&error.into(), 1))?;
+    let Some(account) = owner else { return Ok(false) };
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match account.run_again(&arguments, b"", Stdio::inherit()) {
+        Ok(0) => Ok(true),
+        Ok(code) => Err(Failure(code)),
+        Err(error) => {
+            say(&format!("fairlead-gateway: cannot go on as {}: {error}", account.name));
+            Err(Failure(1))
+        }
+    }
+}
+
+fn told(done: anyhow::Result<String>) -> Result<(), Failure> {
+    match done {
+        Ok(text) => {
+            say(&text);
+            Ok(())
+        }
+        Err(error) => match error.downcast_ref::<backup::Told>() {
+            Some(told) => Err(Failure(told.0)),
+            None => Err(failed(&error, 1)),
+        },
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
     config::load(path).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| say(&mistake.to_string()));
         Failure(78)
@@ -87,13 +144,16 @@ fn announce(report: &init::Report) {
     if report.made.is_empty() {
         say("everything is there already; nothing was changed");
     }
-    for made in &report.made {
-        say(&format!("made {made}"));
-    }
+    report.made.iter().for_each(|made| say(&format!("made {made}")));
     let Config { domain, listen, .. } = &report.config;
     say(&format!(
-        "\nDNS records to make, each to this machine's address:\n  {domain}      A/AAAA   agents and callers connect here, port {port} (TCP and UDP)\n  *.{domain}    A/AAAA   for callers that name endpoints by DNS\n\nThen: fairlead-gateway run, and `fairlead token create --agent NAME` for the first device",
-        port = listen.port()
+        "\nDNS records to make, each to this machine's address:\n  {domain}      A/AAAA   agents and callers connect here, port {port} (TCP and UDP)\n  *.{domain}    A/AAAA   for callers that name endpoints by DNS\n\nThen: {run}, and `fairlead token create --agent NAME` for the first device",
+        port = listen.port(),
+        run = if init::account::has_unit() {
+            "systemctl enable --now fairlead-gateway.socket fairlead-gateway.service"
+        } else {
+            "fairlead-gateway run"
+        }
     ));
 }
 
@@ -117,10 +177,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
         std::future::pending().await
     };
     tokio::pin!(watchdog);
+    let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             signal = &mut watchdog => signal,
+            _ = tell.tick() => {
+                let (agents, sessions) = (gateway.roster().online().len(), gateway.sessions().len());
+                notify::status(&format!("{agents} agents linked, {sessions} sessions"));
+                continue;
+            }
             () = gateway.ended() => {
                 say("fairlead-gateway: ended by a fault of its own; see the log");
                 gateway.stop(Duration::ZERO).await;

@@ -65,16 +65,16 @@ impl Account {
         std::os::unix::fs::chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
     }
 
-    /// Runs this very program once more, as this account and in `/`, with `arguments` and with `input` as its standard
-    /// input, and waits for it. Gives its exit code; 1 where a signal ended it.
+    /// Runs this very program once more, as this account, with `arguments`, with `input` as its standard input and `output`
+    /// as its standard output, and waits for it. Gives its exit code; 1 where a signal ended it.
     ///
     /// # Errors
     /// When it cannot be started, or does not read its input.
-    pub fn run_again<A: AsRef<OsStr>>(&self, arguments: &[A], input: &[u8]) -> io::Result<u8> {
+    pub fn run_again<A: AsRef<OsStr>>(&self, arguments: &[A], input: &[u8], output: Stdio) -> io::Result<u8> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
-            .current_dir("/")
             .stdin(Stdio::piped())
+            .stdout(output)
             .gid(self.gid.as_raw())
             // Gives up root's supplementary groups too.
             .uid(self.uid.as_raw())

@@ -32,7 +32,7 @@ pub(crate) struct AuthorityFiles {
 }
 
 /// Held by whoever changes the files; given back when dropped.
-pub(super) struct Turn(#[expect(dead_code, reason = "the lock goes with the file")] File);
+pub(crate) struct Turn(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 /// Where a root's private key is.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +229,7 @@ impl AuthorityFiles {
     ///
     /// # Errors
     /// When another command has it.
-    pub(super) fn turn(&self) -> anyhow::Result<Turn> {
+    pub(crate) fn turn(&self) -> anyhow::Result<Turn> {
         let path = self.dir.join("ca/lock");
         if !path.exists() {
             write_private(&path, b"", 0o600)?;

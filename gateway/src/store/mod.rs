@@ -11,6 +11,7 @@
 //! site is part of each primary and foreign key below it. Lists take a [`SiteScope`], never an optional filter.
 
 mod agents;
+pub mod backup;
 mod callers;
 mod columns;
 mod endpoints;

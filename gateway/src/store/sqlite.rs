@@ -19,7 +19,7 @@ use super::{
 };
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// The [`Store`] in one SQLite file with a write-ahead log.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl SqliteStore {
     }
 
     /// One transaction that is on the disk when this returns: identities, tokens, keys, bindings.
-    fn durable<T, E: From<rusqlite::Error>>(
+    pub(super) fn durable<T, E: From<rusqlite::Error>>(
         &mut self,
         act: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
