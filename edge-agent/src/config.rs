@@ -1,5 +1,6 @@
 //! `agent.yaml`: the customer's file, as written (strict) and as checked (nothing optional that must be there).
 
+mod credentials;
 mod endpoints;
 mod upstream;
 mod upstream_tls;
@@ -13,6 +14,7 @@ use fairlead_runtime::config_file::{self, HostPort, Mistake};
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
+pub use credentials::Credential;
 pub use endpoints::Endpoint;
 use endpoints::WrittenEndpoint;
 pub use upstream::{TcpUpstream, Upstream};
@@ -106,15 +108,36 @@ struct WrittenBuiltinSsh {
     allow_service_account: bool,
 }
 
-/// Reads and checks a file.
+/// What happens to the files with passwords that a file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secrets {
+    /// They are read, and one that cannot be is a mistake.
+    Read,
+    /// They are left alone: whoever only looks at the file need not be allowed to read them.
+    LeftAlone,
+}
+
+/// Reads and checks a file, and reads the passwords that it names.
 ///
 /// # Errors
 /// Every mistake of the file at once, each with its place.
 pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
+    load_with(path, Secrets::Read)
+}
+
+/// As [`load`], for somebody who only looks: passwords are not read.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn look(path: &Path) -> Result<Config, Vec<Mistake>> {
+    load_with(path, Secrets::LeftAlone)
+}
+
+fn load_with(path: &Path, secrets: Secrets) -> Result<Config, Vec<Mistake>> {
     let file = path.display().to_string();
     let text = config_file::read(path, config_file::MAX_BYTES)
         .map_err(|error| vec![Mistake::about(&file, error.to_string())])?;
-    check(&file, &text.text)
+    check_with(&file, &text.text, secrets)
 }
 
 /// Checks the text of a file that is called `file` in messages.
@@ -122,10 +145,15 @@ pub fn load(path: &Path) -> Result<Config, Vec<Mistake>> {
 /// # Errors
 /// Every mistake at once, each with its place.
 pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
+    check_with(file, text, Secrets::Read)
+}
+
+fn check_with(file: &str, text: &str, secrets: Secrets) -> Result<Config, Vec<Mistake>> {
     let written: Written = config_file::parse(file, text).map_err(|first| all_unknown(file, text, first))?;
     let mut checker = Checker {
         file,
         text,
+        secrets,
         mistakes: Vec::new(),
         seen: BTreeMap::new(),
     };
@@ -182,6 +210,7 @@ fn all_unknown(file: &str, text: &str, first: Vec<Mistake>) -> Vec<Mistake> {
 struct Checker<'a> {
     file: &'a str,
     text: &'a str,
+    secrets: Secrets,
     mistakes: Vec<Mistake>,
     /// URLs so far, with the line of the first.
     seen: BTreeMap<EndpointUrl, u64>,

@@ -26,6 +26,7 @@ pub mod first_run;
 #[cfg(feature = "builtin-ssh")]
 mod host_keys;
 pub mod identity_files;
+mod inject;
 pub mod joining;
 pub mod link;
 pub mod machine;

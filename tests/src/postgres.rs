@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::clients::{Finished, run, stock};
+use crate::customer::ServerFiles;
 use crate::lab::until;
 
 /// Where Debian keeps the server's programs.
@@ -26,7 +27,7 @@ pub struct Postgres {
     /// The port on 127.0.0.1.
     pub port: u16,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Postgres {
@@ -72,7 +73,7 @@ impl Postgres {
                 run(ready).await.status.success().then_some(true)
             });
             if is_up.await {
-                return Self { port, child, _dir: dir };
+                return Self { port, child, dir };
             }
         }
         panic!("PostgreSQL does not start");
@@ -81,6 +82,50 @@ impl Postgres {
     /// The upstream URL of agent.yaml.
     pub fn upstream(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// Adds a user whom this server asks for a password by `method` of pg_hba.conf: scram-sha-256, md5, password, trust, gss.
+    pub async fn user(&self, name: &str, password: &str, method: &str) {
+        let stored = if method == "md5" { "md5" } else { "scram-sha-256" };
+        let create = format!("set password_encryption = '{stored}'; create role {name} login password '{password}'");
+        self.sql("postgres", &create).await;
+        let hba = self.data().join("pg_hba.conf");
+        let before = std::fs::read_to_string(&hba).expect("pg_hba.conf");
+        // The first line that fits decides.
+        let lines = format!("host all {name} all {method}\n{before}");
+        std::fs::write(&hba, lines).expect("pg_hba.conf is written");
+        self.sql("postgres", "select pg_reload_conf()").await;
+        let listed = format!("select count(*) from pg_hba_file_rules where user_name = '{{{name}}}'");
+        until("the new line is in force", async || {
+            let found = self.sql("postgres", &listed).await.text();
+            (found.trim() == "1").then_some(())
+        })
+        .await;
+    }
+
+    /// Gives the server a certificate; from then on it speaks TLS to whoever asks for it.
+    pub async fn speak_tls(&self, files: &ServerFiles) {
+        for (name, from) in [("server.crt", &files.certificate), ("server.key", &files.key)] {
+            let to = self.data().join(name);
+            std::fs::copy(from, &to).expect("a file for the server");
+            std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+            if nix::unistd::geteuid().is_root() {
+                let mut chown = stock("chown");
+                chown.arg("postgres").arg(&to);
+                run(chown).await.succeeded();
+            }
+        }
+        self.sql("postgres", "alter system set ssl = on").await;
+        self.sql("postgres", "select pg_reload_conf()").await;
+        until("TLS", async || {
+            let on = self.sql("postgres", "show ssl").await.text();
+            (on.trim() == "on").then_some(())
+        })
+        .await;
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Runs SQL as the superuser, past the gateway.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_yaml::Spanned;
 
 use super::Checker;
+use super::credentials::{Credential, WrittenCredential};
 use super::upstream::{Upstream, WrittenUpstream};
 
 /// One endpoint of the file.
@@ -22,6 +23,8 @@ pub struct Endpoint {
     pub pooling_enabled: bool,
     /// Who may use it, in the customer's words; `None`: every caller that the gateway permits.
     pub rules: Option<LocalRules>,
+    /// Whom the agent logs in as for callers; empty: callers log in themselves.
+    pub credentials: Vec<Credential>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +35,7 @@ pub(super) struct WrittenEndpoint {
     #[serde(default)]
     pub(super) pooling_enabled: bool,
     pub(super) rules: Option<Vec<RuleAsWritten>>,
+    credentials: Option<Spanned<Vec<WrittenCredential>>>,
 }
 
 impl Checker<'_> {
@@ -47,6 +51,10 @@ impl Checker<'_> {
             self.check_url(url, &written.url);
         }
         let upstream = self.upstream(&written.upstream, url.as_ref());
+        let credentials = match &written.credentials {
+            Some(list) => self.credentials(list, url.as_ref(), written.rules.is_some()),
+            None => Vec::new(),
+        };
         let rules = match written
             .rules
             .map(|rules| LocalRules::compile(self.file, self.text, &rules))
@@ -65,6 +73,7 @@ impl Checker<'_> {
             upstream: upstream?,
             pooling_enabled: written.pooling_enabled,
             rules,
+            credentials,
         })
     }
 

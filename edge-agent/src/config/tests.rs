@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::credentials::WrittenCredential;
 use super::upstream::WrittenUpstream;
 use super::upstream_tls::WrittenTls;
 use super::*;
@@ -107,6 +108,79 @@ fn the_schema_has_exactly_the_keys_that_are_read() {
     assert_eq!(taken::<WrittenEndpoint>(), of_schema(&["endpoints", "0"]));
     assert_eq!(taken::<WrittenUpstream>(), of_schema(&["endpoints", "0", "upstream"]));
     assert_eq!(taken::<WrittenTls>(), of_schema(&["endpoints", "0", "upstream", "tls"]));
+    assert_eq!(
+        taken::<WrittenCredential>(),
+        of_schema(&["endpoints", "0", "credentials", "0"])
+    );
     assert_eq!(taken::<WrittenAudit>(), of_schema(&["audit"]));
     assert_eq!(taken::<WrittenBuiltinSsh>(), of_schema(&["builtin_ssh"]));
+}
+
+/// A file with one endpoint and these lines below it, and a password file with this mode.
+fn with_credentials(url: &str, lines: &str, mode: u32) -> Result<Config, Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("db.pw");
+    config_file::write_private(&file, b"a-password\n", mode).unwrap();
+    std::fs::write(dir.path().join("empty"), "\n").unwrap();
+    let lines = lines.replace("DIR", &dir.path().display().to_string());
+    let text =
+        format!("version: 1\nendpoints:\n  - url: {url}\n    upstream: {{ url: \"tcp://127.0.0.1:5432\" }}\n{lines}");
+    let told = |mistakes: Vec<Mistake>| mistakes.iter().map(|m| format!("{}: {}", m.line, m.message)).collect();
+    check("agent.yaml", &text).map_err(told)
+}
+
+const RULES: &str = "    rules: []\n";
+const ONE: &str = "    credentials: [ { as: readonly, user: fairlead_ro, password_file: \"DIR/db.pw\" } ]\n";
+
+#[test]
+fn a_credential_is_read_and_does_not_print() {
+    let config = with_credentials("postgres://db", &format!("{RULES}{ONE}"), 0o640).unwrap();
+    let credential = &config.endpoints[0].credentials[0];
+    assert_eq!(
+        (
+            credential.requested.as_str(),
+            credential.user.as_str(),
+            credential.password()
+        ),
+        ("readonly", "fairlead_ro", Some("a-password"))
+    );
+    assert!(!format!("{config:?}").contains("a-password"));
+}
+
+#[test]
+fn credentials_need_rules_a_private_file_and_a_protocol_that_is_spoken() {
+    let good = format!("{RULES}{ONE}");
+    let twice = format!(
+        "{RULES}    credentials:\n      - {{ as: a, user: b, password_file: \"DIR/db.pw\" }}\n      - {{ as: a, user: c, password_file: \"DIR/db.pw\" }}\n"
+    );
+    let empty = good.replace("db.pw", "empty");
+    let missing = good.replace("db.pw", "none");
+    let nobody = format!("{RULES}    credentials: []\n");
+    let nameless = good.replace("as: readonly", "as: \"\"");
+    for (url, lines, mode, line, text) in [
+        ("postgres://db", ONE.to_owned(), 0o640, 5, "needs rules"),
+        ("tcp://db:1", good.clone(), 0o640, 6, "postgres:// endpoints only"),
+        ("postgres://db", good.clone(), 0o644, 6, "may be read by everybody"),
+        ("postgres://db", good.clone(), 0o660, 6, "changed by others"),
+        ("postgres://db", twice, 0o640, 8, "`as: a` stands here twice"),
+        ("postgres://db", empty, 0o640, 6, "everybody"),
+        ("postgres://db", missing, 0o640, 6, "none"),
+        ("postgres://db", nobody, 0o640, 6, "one to 64"),
+        ("postgres://db", nameless, 0o640, 6, "a user's name"),
+    ] {
+        let mistakes = with_credentials(url, &lines, mode).unwrap_err();
+        assert!(
+            mistakes
+                .iter()
+                .any(|told| told.starts_with(&format!("{line}: ")) && told.contains(text)),
+            "{text}: {mistakes:?}"
+        );
+    }
+}
+
+#[test]
+fn whoever_only_looks_needs_no_password() {
+    let text = "version: 1\nendpoints:\n  - url: postgres://db\n    upstream: { url: \"tcp://127.0.0.1:5432\" }\n    rules: []\n    credentials: [ { as: a, user: b, password_file: /nowhere } ]\n";
+    let looked = check_with("agent.yaml", text, Secrets::LeftAlone).unwrap();
+    assert_eq!(looked.endpoints[0].credentials[0].password(), None);
 }

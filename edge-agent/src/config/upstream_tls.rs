@@ -82,6 +82,11 @@ impl UpstreamTls {
         }
     }
 
+    /// Whether whoever answers has proven something.
+    pub(crate) fn proves(&self) -> bool {
+        self.mode != Mode::Require
+    }
+
     /// The settings for a handshake.
     pub(crate) fn settings(&self) -> &Arc<ClientConfig> {
         &self.settings

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use clap::Args;
-use fairlead_identity::name::EndpointUrl;
+use fairlead_identity::name::{EndpointUrl, Protocol};
 use fairlead_policy::{self as policy, CallerKind, Explanation, SshFacts};
+use fairlead_protocol::postgres::Startup;
 use fairlead_wire::id::SessionId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -46,9 +47,15 @@ pub struct Explain {
     /// The command of `--act exec`.
     #[arg(long, default_value = "", requires = "act")]
     command: String,
-    /// The account of the act; the agent's own unless given.
-    #[arg(long, requires = "act")]
+    /// The account of the act, the agent's own unless given; or the user that is asked of a database.
+    #[arg(long)]
     user: Option<String>,
+    /// The database that is asked for; the user's name unless given.
+    #[arg(long, requires = "user", conflicts_with = "act")]
+    database: Option<String>,
+    /// The name that the application gives itself.
+    #[arg(long, requires = "user", conflicts_with = "act")]
+    application_name: Option<String>,
     /// The time to decide for, RFC 3339, such as 2026-11-22T03:00:00Z; now unless given.
     #[arg(long, value_parser = moment)]
     at: Option<SystemTime>,
@@ -94,8 +101,23 @@ impl Explain {
             at,
             question: None,
             cancel: None,
-            postgres: None,
+            postgres: self.startup(),
         }
+    }
+
+    /// What a Postgres client would say, where the question is about one.
+    fn startup(&self) -> Option<Startup> {
+        let user = self.user.as_ref().filter(|_| self.url.protocol == Protocol::Postgres)?;
+        let mut parameters = vec![("user".to_owned(), user.clone())];
+        let more = [
+            ("database", &self.database),
+            ("application_name", &self.application_name),
+        ];
+        parameters.extend(
+            more.iter()
+                .filter_map(|(name, value)| Some(((*name).to_owned(), (*value).clone()?))),
+        );
+        Some(Startup { minor: 0, parameters })
     }
 
     fn act(&self) -> Option<SshFacts> {
@@ -121,15 +143,24 @@ impl Explain {
             .unwrap_or_default();
         let _infallible = writeln!(text, "{word}: {} {} to {}{act}", self.kind, self.caller, self.url);
         let rule = match &explained.verdict {
-            Ok(Admission { upstream, rule, .. }) => {
+            Ok(Admission {
+                upstream,
+                rule,
+                credential,
+                ..
+            }) => {
                 let _infallible = writeln!(text, "  upstream  {}", behind(upstream));
+                if let Some(credential) = credential {
+                    let _infallible = writeln!(text, "  login     {}", super::scope::injected(credential));
+                }
                 if rule.is_none() {
                     text.push_str("  rules     none: every caller that the gateway permits\n");
                 }
                 rule
             }
             Err(refusal) => {
-                let _infallible = writeln!(text, "  reason    {}: {}", refusal.reason, refusal.detail);
+                let detail = refusal.private.as_ref().map_or(&refusal.detail, |private| &private.1);
+                let _infallible = writeln!(text, "  reason    {}: {detail}", refusal.reason);
                 &refusal.rule
             }
         };

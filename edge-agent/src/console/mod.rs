@@ -86,7 +86,7 @@ impl Shown {
 impl Console {
     /// Carries it out. Waits for files and for the agent's answer.
     pub fn run(self, file: &Path) -> Shown {
-        let config = match config::load(file) {
+        let config = match config::look(file) {
             Ok(config) => config,
             Err(mistakes) => return bad_file(&mistakes),
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::explain::behind;
 use super::{Shown, in_force, running};
-use crate::config::{Config, Endpoint, TcpUpstream, Upstream, UpstreamTls};
+use crate::config::{Config, Credential, Endpoint, TcpUpstream, Upstream, UpstreamTls};
 
 pub(super) fn show(config: &Config, as_json: bool) -> Shown {
     if as_json {
@@ -27,7 +27,12 @@ pub(super) fn show(config: &Config, as_json: bool) -> Shown {
     for endpoint in &config.endpoints {
         let _infallible = writeln!(text, "\n{}  (line {})", endpoint.url, endpoint.line);
         let _infallible = writeln!(text, "  upstream     {}", behind(&endpoint.upstream));
-        text.push_str("  credentials  none injected\n");
+        if endpoint.credentials.is_empty() {
+            text.push_str("  credentials  none injected\n");
+        }
+        for credential in &endpoint.credentials {
+            let _infallible = writeln!(text, "  credentials  {}", injected(credential));
+        }
         match &endpoint.rules {
             None => text.push_str("  callers      every caller that the gateway permits (no rules)\n"),
             Some(rules) if rules.outline().is_empty() => text.push_str("  callers      nobody (`rules: []`)\n"),
@@ -101,8 +106,23 @@ fn endpoint_json(endpoint: &Endpoint) -> Value {
         "literal_address": literal,
         "allow_cidrs": ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "pooling_enabled": endpoint.pooling_enabled,
-        "credentials": [],
+        "credentials": endpoint.credentials.iter().map(credential_json).collect::<Vec<_>>(),
         "rules": rules.map(|rules| rules.iter().map(rule_json).collect::<Vec<_>>()),
+    })
+}
+
+/// Names only.
+pub(super) fn injected(credential: &Credential) -> String {
+    let Credential { requested, user, .. } = credential;
+    let file = credential.password_file.display();
+    format!("as {requested}: the agent logs in as {user}, password of {file}")
+}
+
+fn credential_json(credential: &Credential) -> Value {
+    json!({
+        "as": credential.requested,
+        "user": credential.user,
+        "password_file": credential.password_file,
     })
 }
 

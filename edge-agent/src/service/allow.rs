@@ -13,7 +13,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::open::{self as wire, Open};
 use fairlead_wire::refusal::Reason;
 
-use crate::config::{Endpoint, Upstream};
+use crate::config::{Credential, Endpoint, Upstream};
 
 /// Characters of the file's name that a gateway is told; of four bytes at most.
 const MAX_FILE_CHARS: usize = 128;
@@ -31,7 +31,7 @@ pub struct AllowList {
 }
 
 /// A yes of the customer's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Admission {
     /// What the file puts behind the endpoint.
     pub upstream: Upstream,
@@ -39,6 +39,8 @@ pub struct Admission {
     pub rule: Option<RuleRef>,
     /// Bounds that the rule gives.
     pub limits: Limits,
+    /// Whom the agent logs in as for this caller; `None` where callers log in themselves.
+    pub credential: Option<Credential>,
 }
 
 /// An answer with its reasons.
@@ -157,10 +159,35 @@ impl Asked {
     }
 }
 
+/// Where the file logs in for callers, it does so for the users that it lists and for no others.
+fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credential>, Refusal> {
+    if endpoint.credentials.is_empty() {
+        return Ok(None);
+    }
+    let text = "the agent's file has no credentials for this user";
+    let Some(wanted) = asked.requested_user() else {
+        // Sessions are never asked about without; a person may be.
+        let detail = "callers are logged in by user: say which user is asked for";
+        return Err(Refusal::new(Reason::Rule, text).but_here("no-credentials", detail));
+    };
+    let listed = endpoint.credentials.iter().find(|listed| listed.requested == wanted);
+    listed
+        .cloned()
+        .map(Some)
+        .ok_or_else(|| Refusal::new(Reason::Rule, text).but_here("no-credentials", format!("{text}: {wanted}")))
+}
+
 fn asked_about(unix_ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_millis(unix_ms))
         .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+impl Asked {
+    /// The user that the caller's own bytes ask for, where the agent has read them.
+    pub fn requested_user(&self) -> Option<&str> {
+        self.postgres.as_ref().map(Startup::user)
+    }
 }
 
 impl AllowList {
@@ -199,16 +226,20 @@ impl AllowList {
     /// `not-listed`, or `rule` with the rule that said no.
     pub fn admit(&self, asked: &Asked, now: SystemTime) -> Result<Admission, Refusal> {
         let endpoint = self.listed(asked)?;
-        let admission = |rule, limits| Admission {
+        let admission = |rule, limits, credential| Admission {
             upstream: endpoint.upstream.clone(),
             rule,
             limits,
+            credential,
         };
         let Some(rules) = &endpoint.rules else {
-            return Ok(admission(None, Limits::default()));
+            return Ok(admission(None, Limits::default(), None));
         };
         match self.begins(asked, endpoint, rules, now) {
-            Decision::Allow(allowed) => Ok(admission(Some(allowed.rule), allowed.limits)),
+            Decision::Allow(allowed) => {
+                let credential = credential_for(endpoint, asked)?;
+                Ok(admission(Some(allowed.rule), allowed.limits, credential))
+            }
             Decision::Deny(denied) => Err(Refusal::by_rule(denied)),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_identity::name::Protocol;
+use fairlead_identity::tls;
 use fairlead_protocol::postgres;
 use fairlead_runtime::relay;
 use rustls::pki_types::ServerName;
@@ -42,6 +43,51 @@ pub enum Dialled {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// How far a connection to an upstream can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The upstream has proven itself by TLS, against a CA of the customer's choice.
+    Proven,
+    /// It is on this machine.
+    OwnMachine,
+    /// Somebody in between may be it.
+    None,
+}
+
+/// What is known of a connection to an upstream.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// How far it can be relied on.
+    pub trust: Trust,
+    /// What ties a login to it: `tls-server-end-point` (RFC 5929). `None` without TLS.
+    pub binding: Option<Vec<u8>>,
+}
+
+impl Dialled {
+    /// What is known of it, by what the file says of this upstream.
+    pub fn channel(&self, upstream: &TcpUpstream) -> Channel {
+        let (tcp, certificate) = match self {
+            Self::Plain(tcp) => (tcp, None),
+            Self::Tls(tls) => {
+                let (tcp, session) = tls.get_ref();
+                (tcp, session.peer_certificates().and_then(<[_]>::first))
+            }
+        };
+        let is_own = tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+        let trust = if upstream.tls.as_ref().is_some_and(UpstreamTls::proves) {
+            Trust::Proven
+        } else if is_own {
+            Trust::OwnMachine
+        } else {
+            Trust::None
+        };
+        Channel {
+            trust,
+            binding: certificate.and_then(tls::server_end_point),
+        }
+    }
+}
+
 /// Connects to the first of the checked `addresses` that answers, and speaks TLS where the file says so, by `deadline` at
 /// the latest.
 ///
@@ -60,7 +106,7 @@ pub async fn dial(
         }
         match &upstream.tls {
             None => Ok(Dialled::Plain(stream)),
-            Some(tls) => Ok(Dialled::Tls(Box::new(secure(upstream, tls, stream).await?))),
+            Some(wanted) => Ok(Dialled::Tls(Box::new(secure(upstream, wanted, stream).await?))),
         }
     };
     timeout_at(deadline, dialled).await.unwrap_or(Err(DialError::TimedOut))

@@ -11,6 +11,6 @@ mod surroundings;
 
 pub use address::{Forbidden, Surroundings, admit, canonical};
 pub use allow::{Admission, AllowList, Asked, Explained, Refusal};
-pub use dial::{DialError, Dialled, dial};
+pub use dial::{Channel, DialError, Dialled, Trust, dial};
 pub use resolve::{Lookup, ResolveError, Resolver, SystemResolver, resolve};
 pub use surroundings::Neighbourhood;

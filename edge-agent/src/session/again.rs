@@ -41,6 +41,13 @@ impl Services {
         let Some(settled) = live.settled.get() else {
             return Ok(());
         };
+        let is_same_login = match (&settled.credential, &admission.credential) {
+            (Some(before), Some(after)) => before.is_same_login(after),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if !is_same_login {
+            return Err(Refusal::new(Reason::Rule, "the file has another login for this user"));
+        }
         match (&settled.upstream, &admission.upstream) {
             (before, after) if before == after => Ok(()),
             // Only the ranges were changed: the address it is connected to must lie in the new ones.

@@ -2,21 +2,62 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fairlead_policy::Limits;
 use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
 use fairlead_runtime::transport::{self, Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Services;
 use super::answer::{answer, withdrawn};
 use super::table::{Ending, Live};
 use crate::config::TcpUpstream;
+use crate::inject::{self, Attempt, LoginFailed, Told};
 use crate::service::{DialError, Dialled, dial};
 
-/// All addresses of an upstream together; with the lookup before it still below the time the gateway waits for an answer.
+/// All addresses of an upstream together and the login; with the lookup before it still below the time the gateway waits for an answer.
 const DIAL_LIMIT: Duration = Duration::from_secs(8);
+
+/// For last words to the caller.
+const WORDS_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is said before anything is carried.
+enum First {
+    Nothing,
+    ToUpstream(Bytes),
+    ToCaller(Bytes),
+}
+
+/// An upstream that cannot be used.
+struct Unreached {
+    told: Told,
+    detail: String,
+}
+
+impl From<LoginFailed> for Unreached {
+    fn from(LoginFailed { detail, told }: LoginFailed) -> Self {
+        Self { told, detail }
+    }
+}
+
+/// The gateway learns that it failed, not the addresses of the customer's network.
+fn undialled(error: DialError) -> Unreached {
+    let told = match error {
+        DialError::Connect(_) | DialError::TimedOut => "the upstream does not accept connections",
+        DialError::Tls(_) => "the upstream's TLS is not what the agent's file asks for",
+    };
+    Unreached {
+        told: Told::Outline(told),
+        detail: error.to_string(),
+    }
+}
+
+async fn say(to_caller: &mut Sender, words: Bytes) -> std::io::Result<()> {
+    Sink::send(to_caller, words).await?;
+    Sink::finish(to_caller).await
+}
 
 impl Services {
     pub(super) async fn tunnel(
@@ -27,53 +68,87 @@ impl Services {
         from_caller: Receiver,
         mut to_caller: Sender,
     ) -> Option<Ending> {
-        let addresses = live.settled.get().map(|settled| settled.addresses.as_slice());
-        let deadline = Instant::now() + DIAL_LIMIT;
         let upstream = tokio::select! {
-            upstream = dial(target, live.asked.endpoint.protocol, addresses.unwrap_or_default(), deadline) => upstream,
+            upstream = self.reach(live, target) => upstream,
             ending = self.lapsed(live, limits, &to_caller) => {
                 to_caller.abort(ending.reason.code());
                 return Some(ending);
             }
         };
-        match upstream {
-            Ok(upstream) => {
+        let Unreached { told, detail } = match upstream {
+            Ok((upstream, first)) => {
                 if !answer(&mut to_caller, OpenAnswer::opened()).await {
                     return Some(Ending::with(Reason::Offline, "the gateway went away".into()));
                 }
                 let caller = (from_caller, to_caller);
-                match upstream {
-                    Dialled::Plain(stream) => self.carry(live, limits, caller, stream.into_split()).await,
-                    Dialled::Tls(stream) => self.carry(live, limits, caller, relay::split(*stream)).await,
+                return match upstream {
+                    Dialled::Plain(stream) => self.carry(live, limits, first, caller, stream.into_split()).await,
+                    Dialled::Tls(stream) => self.carry(live, limits, first, caller, relay::split(*stream)).await,
+                };
+            }
+            Err(unreached) => unreached,
+        };
+        match told {
+            Told::Outline(told) => {
+                let refused = Refused::new(Reason::UpstreamFailed, told);
+                answer(&mut to_caller, OpenAnswer::refused(refused)).await;
+            }
+            Told::Words(words) => {
+                if answer(&mut to_caller, OpenAnswer::opened()).await {
+                    // The upstream's no, in the caller's own protocol; whoever does not listen misses it.
+                    drop(timeout(WORDS_LIMIT, say(&mut to_caller, words)).await);
                 }
             }
-            Err(error) => {
-                // The gateway learns that it failed, not the addresses of the customer's network.
-                let told = match error {
-                    DialError::Connect(_) | DialError::TimedOut => "the upstream does not accept connections",
-                    DialError::Tls(_) => "the upstream's TLS is not what the agent's file asks for",
-                };
-                answer(
-                    &mut to_caller,
-                    OpenAnswer::refused(Refused::new(Reason::UpstreamFailed, told)),
-                )
-                .await;
-                Some(Ending::with(Reason::UpstreamFailed, error.to_string()))
-            }
         }
+        Some(Ending::with(Reason::UpstreamFailed, detail))
+    }
+
+    /// Dials a checked address and, where the file says so, logs in for the caller; with what is said first, and to whom.
+    async fn reach(&self, live: &Live, target: &TcpUpstream) -> Result<(Dialled, First), Unreached> {
+        let settled = live.settled.get();
+        let addresses = settled.map(|settled| settled.addresses.as_slice()).unwrap_or_default();
+        let protocol = live.asked.endpoint.protocol;
+        let deadline = Instant::now() + DIAL_LIMIT;
+        let mut dialled = dial(target, protocol, addresses, deadline).await.map_err(undialled)?;
+        let credential = settled.and_then(|settled| settled.credential.as_ref());
+        let (Some(credential), Some(kind)) = (credential, inject::kind_of(protocol)) else {
+            // What the agent has read to decide by goes to the upstream, as it was judged.
+            let startup = live.asked.postgres.as_ref();
+            let first = startup.map_or(First::Nothing, |startup| First::ToUpstream(startup.to_bytes().into()));
+            return Ok((dialled, first));
+        };
+        let channel = dialled.channel(target);
+        let attempt = Attempt {
+            asked: &live.asked,
+            credential,
+            channel: &channel,
+            tasks: &self.tasks,
+        };
+        let login = match &mut dialled {
+            Dialled::Plain(stream) => (kind.log_in)(stream, attempt),
+            Dialled::Tls(stream) => (kind.log_in)(stream, attempt),
+        };
+        let login = timeout_at(deadline, login).await;
+        let logged_in = login.unwrap_or_else(|_| Err(LoginFailed::too_slow(DIAL_LIMIT)))?;
+        // Set once, here.
+        let _unset = live.logged_in.set(logged_in.by);
+        Ok((dialled, First::ToCaller(logged_in.greeting)))
     }
 
     async fn carry<S: Source, K: Sink>(
         &self,
         live: &Live,
         limits: Limits,
+        first: First,
         (mut from_caller, mut to_caller): (Receiver, Sender),
         (mut from_upstream, mut to_upstream): (S, K),
     ) -> Option<Ending> {
-        // What the agent has read to decide by goes first, as it was judged.
-        if let Some(startup) = &live.asked.postgres
-            && let Err(error) = to_upstream.send(startup.to_bytes().into()).await
-        {
+        let said = match first {
+            First::Nothing => Ok(()),
+            First::ToUpstream(bytes) => to_upstream.send(bytes).await,
+            First::ToCaller(bytes) => to_caller.send(bytes).await,
+        };
+        if let Err(error) = said {
             to_caller.abort(Reason::UpstreamFailed.code());
             return Some(Ending::with(Reason::UpstreamFailed, error.to_string()));
         }

@@ -217,6 +217,7 @@ impl Services {
             upstream: admission.upstream.clone(),
             rule: admission.rule.clone(),
             addresses,
+            credential: admission.credential.clone(),
         };
         // Set once, here.
         drop(live.settled.set(settled));

@@ -98,6 +98,9 @@ impl Services {
                 let addresses: Vec<String> = settled.addresses.iter().map(ToString::to_string).collect();
                 record.fact("addresses", addresses);
             }
+            if let Some(credential) = &settled.credential {
+                record.fact("database_user", credential.user.as_str());
+            }
         }
         self.append(&record)
     }
@@ -110,6 +113,12 @@ impl Services {
             if !ending.detail.is_empty() {
                 record.fact("detail", ending.detail);
             }
+        }
+        if let Some(credential) = live.settled.get().and_then(|settled| settled.credential.as_ref()) {
+            record.fact("database_user", credential.user.as_str());
+        }
+        if let Some(by) = live.logged_in.get() {
+            record.fact("login", *by);
         }
         if let Ok(lasted) = self.clock.now().duration_since(live.asked.at) {
             record.fact("duration_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
@@ -129,6 +138,14 @@ impl Services {
         record.site = Some(asked.endpoint.site.to_string());
         record.endpoint = Some(asked.endpoint.to_string());
         record.policy = Some(self.list().digest().to_owned());
+        if let Some(startup) = &asked.postgres {
+            record.fact("user", startup.user());
+            record.fact("database", startup.database());
+            let application = startup.parameter("application_name");
+            if !application.is_empty() {
+                record.fact("application_name", application);
+            }
+        }
         record
     }
 

@@ -10,7 +10,7 @@ use fairlead_runtime::stop::Lapse;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
-use crate::config::Upstream;
+use crate::config::{Credential, Upstream};
 use crate::service::{Asked, Refusal};
 
 /// Why a session ends that neither side has finished.
@@ -64,6 +64,8 @@ pub(crate) struct Settled {
     pub(crate) rule: Option<RuleRef>,
     /// The checked addresses; none for `builtin:ssh`.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Whom the agent logs in as.
+    pub(crate) credential: Option<Credential>,
 }
 
 /// One session.
@@ -72,6 +74,8 @@ pub(crate) struct Live {
     pub(crate) counters: Counters,
     pub(crate) lapse: Lapse<Ending>,
     pub(crate) settled: OnceLock<Settled>,
+    /// How the agent has logged in for the caller.
+    pub(crate) logged_in: OnceLock<&'static str>,
     acts: Mutex<BTreeMap<u64, SshFacts>>,
 }
 
@@ -123,6 +127,7 @@ impl Table {
             counters: Counters::new(),
             lapse: Lapse::new(),
             settled: OnceLock::new(),
+            logged_in: OnceLock::new(),
             acts: Mutex::default(),
         });
         let mut rows = self.rows();

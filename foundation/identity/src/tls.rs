@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod alert;
+mod binding;
 mod callers;
 mod leaves;
 mod refusal;
@@ -42,6 +43,7 @@ pub use refusal::handshake_refusal;
 use verifier::{ClientVerifier, GatewayVerifier, Trust};
 
 pub use alert::{Alert, last_alert};
+pub use binding::server_end_point;
 pub use callers::{CallerChains, callers};
 pub use leaves::{FileCertificate, Leaves, Mint, Unnamed};
 pub use upstream::{UpstreamTrust, upstream};

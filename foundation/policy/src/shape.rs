@@ -218,6 +218,20 @@ const ENDPOINT: Shape = Shape {
             Holds::Maps(&LOCAL_RULE),
             "absent: every permitted caller; present: default deny",
         ),
+        key(
+            "credentials",
+            Holds::Maps(&CREDENTIAL),
+            "postgres only: the agent logs in for callers; needs rules",
+        ),
+    ],
+};
+
+const CREDENTIAL: Shape = Shape {
+    what: "a credential",
+    keys: &[
+        needed("as", Holds::Text, "the user that a caller asks for"),
+        needed("user", Holds::Text, "the user that the upstream sees"),
+        needed("password_file", Holds::Text, "readable by its owner and group only"),
     ],
 };
 

@@ -57,6 +57,21 @@ impl<'a> AgentPlan<'a> {
         self
     }
 
+    /// Has the agent log in for the callers of the endpoint that was listed last: the user asked for, the database's, and
+    /// the password, which is put into a private file.
+    pub fn credentials(mut self, credentials: &[(&str, &str, &str)]) -> Self {
+        self.endpoints.push_str("    credentials:\n");
+        for (requested, user, password) in credentials {
+            let file = self.lab.path(&format!("agents/{}-{requested}.pw", self.name));
+            write_private(&file, format!("{password}\n").as_bytes(), 0o640).expect("the password is written");
+            let file = file.display();
+            self.endpoints.push_str(&format!(
+                "      - {{ as: {requested}, user: {user}, password_file: \"{file}\" }}\n"
+            ));
+        }
+        self
+    }
+
     /// Gives the agent a label at the gateway.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.token.labels.insert(key.into(), value.into());

@@ -163,6 +163,11 @@ const PLACES: &[(&str, &[&str], &str)] = &[
         &["fairlead_policy"],
         "expressions are compiled and bounded in one place",
     ),
+    (
+        "postgres_protocol",
+        &["fairlead_agent::inject::postgres"],
+        "passwords are answered with in one place",
+    ),
     ("rcgen", &["fairlead_identity"], "certificates are issued in one place"),
     (
         "x509_parser",
