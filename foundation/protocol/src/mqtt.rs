@@ -14,6 +14,7 @@ mod broker;
 mod connect;
 mod fields;
 mod frame;
+pub mod guard;
 mod properties;
 mod publish;
 mod subscribe;
