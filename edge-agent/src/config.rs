@@ -4,6 +4,7 @@ mod credentials;
 mod endpoints;
 mod upstream;
 mod upstream_tls;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

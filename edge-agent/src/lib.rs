@@ -37,6 +37,7 @@ mod session;
 #[cfg(feature = "builtin-ssh")]
 pub mod sshd;
 mod standing;
+mod statement_log;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -64,6 +65,7 @@ use pause::Pause;
 use reload::{Reloader, offer};
 use service::{AllowList, Neighbourhood, SystemResolver};
 use session::{Crowd, Services, Table};
+use statement_log::StatementLogs;
 
 pub use reload::Reloaded;
 
@@ -126,6 +128,7 @@ impl Agent {
             pause: Pause::read(&config.state_dir),
             crowd: Crowd::new(),
             ssh_used: Arc::default(),
+            statement_logs: StatementLogs::default(),
             tasks: sessions.clone(),
         });
         #[cfg(feature = "builtin-ssh")]
@@ -186,6 +189,7 @@ impl Agent {
         if let Err(error) = self.services.audit.reopen() {
             tracing::error!(%error, "the audit log goes on in its old file");
         }
+        self.services.statement_logs.reopen();
         self.reloader.reload(&self.services, &self.tasks).await
     }
 

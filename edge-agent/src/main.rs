@@ -71,6 +71,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
                 return go_on_as(&account, &first_run::check_arguments(&whole(&arguments.config)), b"");
             }
             fairlead_agent::check(&config).map_err(|error| failed(&error, 78))?;
+            config
+                .warnings()
+                .iter()
+                .for_each(|warning| say(&format!("warning: {warning}")));
             say(&format!(
                 "{}: good; {} endpoints",
                 arguments.config.display(),

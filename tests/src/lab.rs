@@ -143,6 +143,11 @@ impl Lab {
         assert!(refused.is_empty(), "the gateway does not take {refused:?}");
     }
 
+    /// Has an agent read its file again, as SIGHUP does; gives how many sessions ended by that.
+    pub async fn reload_agent(&self, name: &str) -> usize {
+        self.agents.get(name).expect("an agent of this lab").reload().await
+    }
+
     /// As [`Lab::start_agent`] for one that cannot link: waits for what it says in the end, which has this text.
     pub async fn start_agent_in_vain(&mut self, name: &str, text: &str) {
         let agent = self.agents.get_mut(name).expect("an agent of this lab");

@@ -9,5 +9,7 @@
 
 #[path = "injection/logins.rs"]
 mod logins;
+#[path = "injection/records.rs"]
+mod records;
 #[path = "injection/stage.rs"]
 mod stage;

@@ -1,6 +1,8 @@
 //! `endpoints:` of `agent.yaml`: what callers may reach, and by whose leave.
 
-use fairlead_identity::name::EndpointUrl;
+use std::path::PathBuf;
+
+use fairlead_identity::name::{EndpointUrl, Protocol};
 use fairlead_policy::{LocalRules, RuleAsWritten};
 use fairlead_runtime::config_file::Mistake;
 use serde::Deserialize;
@@ -25,6 +27,8 @@ pub struct Endpoint {
     pub rules: Option<LocalRules>,
     /// Whom the agent logs in as for callers; empty: callers log in themselves.
     pub credentials: Vec<Credential>,
+    /// Where the statements of callers are written.
+    pub statement_log: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +40,7 @@ pub(super) struct WrittenEndpoint {
     pub(super) pooling_enabled: bool,
     pub(super) rules: Option<Vec<RuleAsWritten>>,
     credentials: Option<Spanned<Vec<WrittenCredential>>>,
+    statement_log: Option<Spanned<PathBuf>>,
 }
 
 impl Checker<'_> {
@@ -55,6 +60,11 @@ impl Checker<'_> {
             Some(list) => self.credentials(list, url.as_ref(), written.rules.is_some()),
             None => Vec::new(),
         };
+        if let (Some(log), Some(url)) = (&written.statement_log, &url)
+            && url.protocol != Protocol::Postgres
+        {
+            self.at(log, "statement_log is for postgres:// endpoints");
+        }
         let rules = match written
             .rules
             .map(|rules| LocalRules::compile(self.file, self.text, &rules))
@@ -74,6 +84,7 @@ impl Checker<'_> {
             pooling_enabled: written.pooling_enabled,
             rules,
             credentials,
+            statement_log: written.statement_log.map(|log| log.value),
         })
     }
 

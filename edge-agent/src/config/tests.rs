@@ -184,3 +184,21 @@ fn whoever_only_looks_needs_no_password() {
     let looked = check_with("agent.yaml", text, Secrets::LeftAlone).unwrap();
     assert_eq!(looked.endpoints[0].credentials[0].password(), None);
 }
+
+#[test]
+fn a_login_in_the_open_and_a_log_of_statements_are_warned_about() {
+    let one = format!("{RULES}{ONE}");
+    let own = with_credentials("postgres://db", &one, 0o640).unwrap();
+    assert_eq!(own.warnings(), Vec::<String>::new());
+    let mut elsewhere = own;
+    if let Upstream::Tcp(upstream) = &mut elsewhere.endpoints[0].upstream {
+        upstream.host = "db.lan".into();
+    }
+    elsewhere.endpoints[0].statement_log = Some("/var/log/statements".into());
+    let warnings = elsewhere.warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("agent.yaml:3: postgres://db.default.internal: the agent logs in"),
+        "{warnings:?}"
+    );
+}

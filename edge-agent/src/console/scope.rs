@@ -33,6 +33,13 @@ pub(super) fn show(config: &Config, as_json: bool) -> Shown {
         for credential in &endpoint.credentials {
             let _infallible = writeln!(text, "  credentials  {}", injected(credential));
         }
+        if let Some(log) = &endpoint.statement_log {
+            let _infallible = writeln!(
+                text,
+                "  statements   written to {}, with the data in them",
+                log.display()
+            );
+        }
         match &endpoint.rules {
             None => text.push_str("  callers      every caller that the gateway permits (no rules)\n"),
             Some(rules) if rules.outline().is_empty() => text.push_str("  callers      nobody (`rules: []`)\n"),
@@ -107,6 +114,7 @@ fn endpoint_json(endpoint: &Endpoint) -> Value {
         "allow_cidrs": ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "pooling_enabled": endpoint.pooling_enabled,
         "credentials": endpoint.credentials.iter().map(credential_json).collect::<Vec<_>>(),
+        "statement_log": endpoint.statement_log,
         "rules": rules.map(|rules| rules.iter().map(rule_json).collect::<Vec<_>>()),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fairlead_identity::name::{EndpointUrl, Label, Protocol};
@@ -41,6 +42,8 @@ pub struct Admission {
     pub limits: Limits,
     /// Whom the agent logs in as for this caller; `None` where callers log in themselves.
     pub credential: Option<Credential>,
+    /// Where the caller's statements are written.
+    pub statement_log: Option<PathBuf>,
 }
 
 /// An answer with its reasons.
@@ -231,6 +234,7 @@ impl AllowList {
             rule,
             limits,
             credential,
+            statement_log: endpoint.statement_log.clone(),
         };
         let Some(rules) = &endpoint.rules else {
             return Ok(admission(None, Limits::default(), None));
@@ -326,10 +330,12 @@ impl AllowList {
         Explained { verdict, why }
     }
 
-    /// Whether the endpoint's rules are to be asked about what a Postgres client says first.
+    /// Whether what a Postgres client says first is to be read: the endpoint's rules may ask about it, or its statements are
+    /// written down.
     pub fn reads_startup(&self, asked: &Asked) -> bool {
         let listed = self.endpoints.get(&asked.endpoint);
-        asked.endpoint.protocol == Protocol::Postgres && listed.is_some_and(|endpoint| endpoint.rules.is_some())
+        asked.endpoint.protocol == Protocol::Postgres
+            && listed.is_some_and(|endpoint| endpoint.rules.is_some() || endpoint.statement_log.is_some())
     }
 
     fn listed(&self, asked: &Asked) -> Result<&Endpoint, Refusal> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Services;
 use super::answer::{answer, withdrawn};
+use super::statements::Followed;
 use super::table::{Ending, Live};
 use crate::config::TcpUpstream;
 use crate::inject::{self, Attempt, LoginFailed, Told};
@@ -152,6 +153,7 @@ impl Services {
             to_caller.abort(Reason::UpstreamFailed.code());
             return Some(Ending::with(Reason::UpstreamFailed, error.to_string()));
         }
+        let mut to_upstream = Followed::new(to_upstream, live, self.clock.as_ref());
         let mut lapsed = None;
         let ending = self.lapsed(live, limits, &to_caller);
         let lapse = async { lapsed = Some(ending.await) };
@@ -166,6 +168,10 @@ impl Services {
                 let reason = transport::abandoned_code(&error).and_then(Reason::from_quic_code);
                 Ending::of(reason.unwrap_or(Reason::CallerGone))
             }
+            Ended::Failed(Side::Upstream, _) if live.lapse.is_cancelled() => live
+                .lapse
+                .reason()
+                .unwrap_or_else(|| Ending::of(Reason::UpstreamFailed)),
             Ended::Failed(Side::Upstream, error) => Ending::with(Reason::UpstreamFailed, error.to_string()),
         };
         to_upstream.abort(0);

@@ -9,6 +9,7 @@ mod cancel;
 mod carry;
 mod crowd;
 mod records;
+mod statements;
 mod table;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,7 @@ use crate::config::Upstream;
 use crate::link::{GatewayStream, Sessions};
 use crate::pause::Pause;
 use crate::service::{self, Admission, AllowList, Asked, Neighbourhood, Refusal, Resolver};
+use crate::statement_log::{StatementLog, StatementLogs};
 
 pub(crate) use again::watch_time;
 pub(crate) use carry::silent;
@@ -59,6 +61,7 @@ pub(crate) struct Services {
     pub(crate) crowd: Crowd,
     /// Told when a session to an SSH server of the customer's begins.
     pub(crate) ssh_used: Arc<Notify>,
+    pub(crate) statement_logs: StatementLogs,
     pub(crate) tasks: TaskGroup,
 }
 
@@ -173,7 +176,7 @@ impl Services {
             return Ok(asked);
         }
         let heard = timeout(OPEN_LIMIT, read_startup(from_caller)).await;
-        let heard = heard.unwrap_or_else(|_| Err("no startup packet within 10 s, and this endpoint has rules".into()));
+        let heard = heard.unwrap_or_else(|_| Err("no startup packet within 10 s, and this endpoint reads it".into()));
         match heard {
             Ok(startup) => {
                 asked.postgres = Some(startup);
@@ -218,6 +221,7 @@ impl Services {
             rule: admission.rule.clone(),
             addresses,
             credential: admission.credential.clone(),
+            statement_log: self.statement_log(&live.asked, &admission)?,
         };
         // Set once, here.
         drop(live.settled.set(settled));
@@ -232,6 +236,22 @@ impl Services {
         self.record_permit(live)
             .map_err(|()| Refusal::new(Reason::AuditFailed, "the agent cannot write its audit log"))?;
         Ok(admission)
+    }
+
+    /// The log of the caller's statements, ready to be written to, where the file asks for one.
+    fn statement_log(&self, asked: &Asked, admission: &Admission) -> Result<Option<Arc<StatementLog>>, Refusal> {
+        let Some(path) = &admission.statement_log else {
+            return Ok(None);
+        };
+        let log = match asked.postgres {
+            Some(_) => self.statement_logs.ready(path).map_err(|error| error.to_string()),
+            // The file was read again in the middle of the question.
+            None => Err("the session began before its statements were to be written down".into()),
+        };
+        log.map(Some).map_err(|detail| {
+            let refusal = Refusal::new(Reason::AuditFailed, "the agent cannot write its statement log");
+            refusal.but_here(Reason::AuditFailed.name(), detail)
+        })
     }
 
     async fn carry_out(

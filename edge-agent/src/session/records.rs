@@ -1,5 +1,6 @@
 //! The lines of the customer's own audit. `caller` and `client_ip` in them are the gateway's word.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairlead_policy::RuleRef;
@@ -119,6 +120,9 @@ impl Services {
         }
         if let Some(by) = live.logged_in.get() {
             record.fact("login", *by);
+        }
+        if live.asked.postgres.is_some() {
+            record.fact("statements", live.statements.load(Ordering::Relaxed));
         }
         if let Ok(lasted) = self.clock.now().duration_since(live.asked.at) {
             record.fact("duration_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));

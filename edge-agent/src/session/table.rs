@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fairlead_policy::{RuleRef, SshFacts};
@@ -12,6 +13,7 @@ use fairlead_wire::refusal::Reason;
 
 use crate::config::{Credential, Upstream};
 use crate::service::{Asked, Refusal};
+use crate::statement_log::StatementLog;
 
 /// Why a session ends that neither side has finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub(crate) struct Settled {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Whom the agent logs in as.
     pub(crate) credential: Option<Credential>,
+    /// Where the caller's statements are written.
+    pub(crate) statement_log: Option<Arc<StatementLog>>,
 }
 
 /// One session.
@@ -76,6 +80,8 @@ pub(crate) struct Live {
     pub(crate) settled: OnceLock<Settled>,
     /// How the agent has logged in for the caller.
     pub(crate) logged_in: OnceLock<&'static str>,
+    /// Statements that the caller asked to run, where the agent follows them.
+    pub(crate) statements: AtomicU64,
     acts: Mutex<BTreeMap<u64, SshFacts>>,
 }
 
@@ -128,6 +134,7 @@ impl Table {
             lapse: Lapse::new(),
             settled: OnceLock::new(),
             logged_in: OnceLock::new(),
+            statements: AtomicU64::new(0),
             acts: Mutex::default(),
         });
         let mut rows = self.rows();

@@ -223,6 +223,11 @@ const ENDPOINT: Shape = Shape {
             Holds::Maps(&CREDENTIAL),
             "postgres only: the agent logs in for callers; needs rules",
         ),
+        key(
+            "statement_log",
+            Holds::Text,
+            "postgres only: callers' statements, with the data in them",
+        ),
     ],
 };
 

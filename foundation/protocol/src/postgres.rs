@@ -1,11 +1,14 @@
 //! The opening of the PostgreSQL protocol, version 3 ("Frontend/Backend Protocol", PostgreSQL 15 chapter 55).
 //!
 //! What a client sends first ([`read_opening`]), the words in which it is refused ([`fatal`]), a server's half of a login
-//! ([`Login`]), and where the messages of a server begin and end ([`Server`]). Queries are not read.
+//! ([`Login`]), and where the messages of a server begin and end ([`Server`]). What statements mean is not read;
+//! [`Client`] counts them and, where asked to, gives their texts.
 
+mod client;
 mod login;
 mod server;
 
+pub use client::{Client, ClientError, Spoken, Statement};
 pub use login::{
     Login, LoginError, LoginStep, MAX_LOGIN_BYTES, MAX_LOGIN_MESSAGE, MAX_LOGIN_MESSAGES, ServerSaid,
     authentication_ok, password_message, sasl_initial, sasl_response,

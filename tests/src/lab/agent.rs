@@ -57,6 +57,12 @@ impl<'a> AgentPlan<'a> {
         self
     }
 
+    /// Adds a line to the endpoint that was listed last.
+    pub fn line(mut self, yaml: &str) -> Self {
+        self.endpoints.push_str(&format!("    {yaml}\n"));
+        self
+    }
+
     /// Has the agent log in for the callers of the endpoint that was listed last: the user asked for, the database's, and
     /// the password, which is put into a private file.
     pub fn credentials(mut self, credentials: &[(&str, &str, &str)]) -> Self {
@@ -160,6 +166,14 @@ impl LabAgent {
         let status = up.expect("the agent lives");
         self.running = Some(agent);
         status.refused
+    }
+
+    pub(super) async fn reload(&self) -> usize {
+        let running = self.running.as_ref().expect("a running agent");
+        let reloaded = running.reload().await;
+        reloaded
+            .unwrap_or_else(|mistakes| panic!("agent.yaml: {mistakes:#?}"))
+            .ended
     }
 
     pub(super) async fn stop(&mut self) {

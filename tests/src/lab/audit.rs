@@ -39,6 +39,14 @@ impl Line {
             .unwrap_or_default()
     }
 
+    /// A fact that is a number.
+    pub fn fact_number(&self, name: &str) -> Option<u64> {
+        self.0
+            .get("facts")
+            .and_then(|facts| facts.get(name))
+            .and_then(Value::as_u64)
+    }
+
     /// The event and, where there is one, the reason: `session.end killed`.
     pub fn shown(&self) -> String {
         format!("{} {}", self.text("event"), self.text("reason"))

@@ -124,7 +124,12 @@ impl Stage {
 
     /// The customer's line on the end of the last session of this requested user.
     pub(crate) async fn ended(&self, requested: &str) -> Line {
-        let is_it = |line: &Line| line.text("event") == "session.end" && line.fact("user") == requested;
+        self.ended_so(requested, |_| true).await
+    }
+
+    /// As [`Self::ended`], of one that ended so.
+    pub(crate) async fn ended_so(&self, requested: &str, so: impl Fn(&Line) -> bool) -> Line {
+        let is_it = |line: &Line| line.text("event") == "session.end" && line.fact("user") == requested && so(line);
         until("the customer's line", async || {
             self.lab.agent_audit("db").lines().into_iter().rfind(is_it)
         })

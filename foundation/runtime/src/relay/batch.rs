@@ -52,6 +52,11 @@ impl Batch {
         Some(chunk)
     }
 
+    /// The waiting chunks, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.chunks.iter()
+    }
+
     /// Bytes waiting.
     pub fn len(&self) -> usize {
         self.bytes
