@@ -40,7 +40,7 @@ pub enum Command {
     },
     /// Says everything that is wrong with configuration, state and access policy.
     Check,
-    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy and the CA again, a second SIGTERM ends.
+    /// Runs in the foreground; SIGTERM drains, SIGHUP reads the access policy, the CA and `tls.certificates` again, a second SIGTERM ends.
     Run,
     /// Looks at the certificate authority, prepares the next one, puts it in force.
     Ca(Ca),

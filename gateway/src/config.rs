@@ -1,6 +1,8 @@
 //! `gateway.yaml`: as written (strict, every key optional that has a default) and as checked (nothing optional that must
 //! be there).
 
+mod callers;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +11,9 @@ use fairlead_policy::Document;
 use fairlead_runtime::config_file::{self, HumanDuration, Mistake};
 use serde::Deserialize;
 use serde_yaml::Spanned;
+
+pub use callers::{CertificateFiles, Certificates, Dedicated, read_certificates};
+use callers::{WrittenListener, WrittenTls};
 
 /// The commented file that `fairlead-gateway init` writes; `DOMAIN` is replaced.
 pub const TEMPLATE: &str = include_str!("gateway.yaml");
@@ -40,6 +45,10 @@ pub struct Config {
     pub drain: Duration,
     /// Lives of certificates.
     pub certificates: Lives,
+    /// Certificates of the operator's that callers are shown for the names in them.
+    pub tls_files: Vec<CertificateFiles>,
+    /// Ports beside the one port.
+    pub listeners: Vec<Dedicated>,
 }
 
 /// Ceilings of what one gateway carries.
@@ -123,6 +132,10 @@ struct Written {
     drain: Option<HumanDuration>,
     #[serde(default)]
     certificates: WrittenLives,
+    #[serde(default)]
+    tls: WrittenTls,
+    #[serde(default)]
+    listeners: Vec<WrittenListener>,
 }
 
 #[derive(Deserialize, Default)]
@@ -194,8 +207,12 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
     if announce.len() > 4 {
         mistakes.at(&written.domain, "announce lists more than 4 addresses");
     }
+    let tls_files = mistakes.certificate_files(written.tls);
+    let listeners = mistakes.listeners(&written.listeners);
     mistakes.finish()?;
     Ok(Config {
+        tls_files,
+        listeners,
         trust_domain,
         domain,
         listen: listen.unwrap_or_else(|| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443))),

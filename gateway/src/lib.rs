@@ -37,10 +37,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
-use fairlead_identity::tls::{CallerChains, Leaves};
+use fairlead_identity::tls::{CallerChains, FileCertificate, Leaves};
 use fairlead_policy::AccessPolicy;
 use fairlead_runtime::audit::{self, AuditLog};
 use fairlead_runtime::clock::{Clock, SystemClock};
+use fairlead_runtime::config_file::Mistake;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
@@ -72,6 +73,10 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// Where metrics and health are served over TCP, if anywhere.
     pub metrics_address: Option<SocketAddr>,
+    /// The ports beside the one port, in the order of the file.
+    pub dedicated: Vec<SocketAddr>,
+    leaves: Arc<Leaves>,
+    clock: Arc<dyn Clock>,
     config: Config,
     live: Arc<LiveGateway>,
     table: Arc<Table>,
@@ -119,6 +124,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         // Order: what is read, then what remembers, then who decides, then sockets, then whoever answers on them.
         let authorities = own_authorities(&config, clock.now()).map_err(StartError::Configuration)?;
+        callers_certificates(&config, clock.now()).map_err(StartError::Configuration)?;
         Self::raise(config, authorities, clock, parent)
             .await
             .map_err(StartError::Failed)
@@ -154,6 +160,7 @@ impl Gateway {
         let made = maker.make()?;
         let settings = link::settings(Arc::clone(&made.tls))?;
         let (tcp, quic) = one_port::bind(config.listen, &settings, &reset_key).await?;
+        let beside = one_port::bind_beside(&config.listeners).await?;
         let own = Arc::new(OwnCertificates::new(maker, made, quic.clone(), settings));
         let address = tcp.local_addr()?;
         let admin = Admin::bind(&admin_settings(&config)).await?;
@@ -245,6 +252,7 @@ impl Gateway {
 
         let signer = Signer::new(Arc::clone(&authorities), &config.trust_domain, Arc::clone(&clock))?;
         let leaves = Arc::new(Leaves::new(&config.domain, Box::new(signer.clone()))?);
+        leaves.replace_files(callers_certificates(&config, clock.now())?);
         let chains: Arc<dyn CallerChains> = Arc::new(signer.clone());
         let handshake = Handshake::new(&config.domain, Arc::clone(&door), &chains, &leaves, Arc::clone(&clock))?;
         let parts = Parts {
@@ -258,12 +266,22 @@ impl Gateway {
             tasks: clients.clone(),
         };
         let listener = Listener::new(tcp, &parts, admission)?;
+        let mut dedicated = Vec::new();
+        for (own, socket) in config.listeners.iter().zip(beside) {
+            dedicated.push(socket.local_addr()?);
+            let accepting = listener.dedicated(socket, own.protocol);
+            let accepting = endpoint::serve(accepting, clients.clone(), faces_stop.clone());
+            spawn_for_life(&house, "accept-dedicated", &faces_stop, accepting);
+        }
         let accepting = endpoint::serve(listener, clients.clone(), faces_stop.clone());
         spawn_for_life(&house, "accept-callers", &faces_stop, accepting);
         tracing::info!(%address, domain = config.domain, "gateway is up");
         Ok(Self {
             address,
             metrics_address,
+            dedicated,
+            leaves,
+            clock,
             config,
             live,
             table,
@@ -319,6 +337,22 @@ impl Gateway {
         self.live.take_up_authority().await
     }
 
+    /// Reads the files of `tls.certificates` again; with a mistake in one of them all stay as they were. Sessions go on with
+    /// what they were shown.
+    ///
+    /// # Errors
+    /// The mistakes, each with its place in gateway.yaml.
+    pub fn reload_certificates(&self) -> Result<usize, Vec<Mistake>> {
+        let found = config::read_certificates(&self.config.tls_files, &self.config.domain, self.clock.now());
+        let mistakes: Vec<Mistake> = found.mistakes.into_iter().chain(found.expired).collect();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let count = found.usable.len();
+        self.leaves.replace_files(found.usable);
+        Ok(count)
+    }
+
     /// Waits until the gateway ends by itself, which only a fault of its own makes it do.
     pub async fn ended(&self) {
         self.house.token().cancelled().await;
@@ -364,9 +398,24 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
     let mut mistakes = Vec::new();
     let state = AuthorityFiles::look(&config.state_dir).and_then(|files| files.load(SystemTime::now()));
     mistakes.extend(state.err().map(|error| format!("{error:#}")));
+    let files = config::read_certificates(&config.tls_files, &config.domain, SystemTime::now());
+    let files = files.mistakes.into_iter().chain(files.expired);
+    mistakes.extend(files.map(|mistake| mistake.to_string()));
     let policy = PolicySet::new(config.access.clone(), &config.state_dir);
     mistakes.extend(policy.compile().err().unwrap_or_default());
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+/// The operator's certificates for callers. One that has ended does not keep the gateway from starting: agents and SSH
+/// need none of them.
+fn callers_certificates(config: &Config, now: SystemTime) -> anyhow::Result<Vec<FileCertificate>> {
+    let found = config::read_certificates(&config.tls_files, &config.domain, now);
+    let mistakes: Vec<String> = found.mistakes.iter().map(ToString::to_string).collect();
+    if !mistakes.is_empty() {
+        bail!("{}", mistakes.join("\n"));
+    }
+    found.expired.iter().for_each(|mistake| tracing::error!("{mistake}"));
+    Ok(found.usable)
 }
 
 /// Keys and certificates, which must be this trust domain's.

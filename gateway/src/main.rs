@@ -204,6 +204,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
                         tracing::error!("the access policy has mistakes; the one before stays in force");
                     }
                 }
+                if let Err(mistakes) = gateway.reload_certificates() {
+                    mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+                    tracing::error!("certificates for callers were not taken up; those before stay in force");
+                }
                 if let Err(error) = gateway.reload_authority().await {
                     tracing::error!(
                         error,

@@ -6,10 +6,24 @@ use anyhow::Context;
 use fairlead_runtime::activation;
 use tokio::net::TcpListener;
 
+use crate::config::Dedicated;
 use crate::link::{self, ResetKey};
 
 /// How often a port is tried again when port 0 was asked for and only one of TCP and UDP was free.
 const PORT_TRIES: usize = 16;
+
+/// The ports beside the one port, in the order of the file.
+///
+/// # Errors
+/// When one is taken.
+pub(crate) async fn bind_beside(listeners: &[Dedicated]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut sockets = Vec::new();
+    for Dedicated { protocol, listen } in listeners {
+        let socket = TcpListener::bind(listen).await;
+        sockets.push(socket.with_context(|| format!("cannot listen on TCP {listen} for {protocol}"))?);
+    }
+    Ok(sockets)
+}
 
 /// Both sockets: as systemd bound them, else by `listen`.
 ///

@@ -88,6 +88,7 @@ fn request(n: usize, site: &str, permitted: bool) -> Request {
             client_ip: "192.0.2.1".parse().unwrap(),
             client_port: 40_000,
             started: now,
+            tls: None,
         },
         now,
         enforce: Enforcement::Tunnel,

@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+#[path = "tls/certificates.rs"]
+mod certificates;
 #[path = "tls/handshakes.rs"]
 mod handshakes;
 #[path = "tls/names.rs"]
@@ -16,3 +18,5 @@ mod names;
 mod own_site;
 #[path = "tls/services.rs"]
 mod services;
+#[path = "tls/ways.rs"]
+mod ways;

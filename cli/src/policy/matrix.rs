@@ -248,6 +248,7 @@ impl<'i> Field<'i> {
                 client_ip: self.from,
                 client_port: 40_000,
                 started: at,
+                tls: None,
             },
             now: at,
             enforce,

@@ -362,6 +362,7 @@ impl AllowList {
                 client_ip: asked.client_ip,
                 client_port: asked.client_port,
                 started: asked.at,
+                tls: None,
             },
             now,
             enforce,

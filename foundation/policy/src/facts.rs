@@ -35,6 +35,7 @@ pub(crate) struct Facts<'r> {
     endpoint_protocol: CelString<'r>,
     client_ip: CelString<'r>,
     client_port: CelInt,
+    tls: Option<[CelString<'r>; 2]>,
     started: Option<Box<dyn Val>>,
     now: Option<Box<dyn Val>>,
     ssh_user: Option<CelString<'r>>,
@@ -79,6 +80,10 @@ impl<'r> Facts<'r> {
             endpoint_protocol: endpoint.protocol.as_str().into(),
             client_ip: conn.client_ip.to_canonical().to_string().into(),
             client_port: i64::from(conn.client_port).into(),
+            tls: conn
+                .tls
+                .as_ref()
+                .map(|tls| [&tls.sni, &tls.version].map(|text| text.as_str().into())),
             started: engine.timestamp(seconds(conn.started)),
             now: engine.timestamp(seconds(request.now)),
             ssh_user: ssh.as_ref().map(|s| s.user.as_str().into()),
@@ -145,6 +150,8 @@ impl<'r> Facts<'r> {
             "endpoint.protocol" => &self.endpoint_protocol,
             "conn.client_ip" => &self.client_ip,
             "conn.client_port" => &self.client_port,
+            "conn.tls.sni" => &self.tls.as_ref()?[0],
+            "conn.tls.version" => &self.tls.as_ref()?[1],
             "conn.ts.start" => self.started.as_deref()?,
             "time.now" => self.now.as_deref()?,
             "ssh.user" => self.ssh_user.as_ref()?,
@@ -161,7 +168,13 @@ impl<'r> Facts<'r> {
 }
 
 fn within_bounds(request: &Request) -> bool {
-    let Request { caller, agent, ssh, .. } = request;
+    let Request {
+        caller,
+        agent,
+        conn,
+        ssh,
+        ..
+    } = request;
     let short = |text: &String| text.len() <= MAX_FACT_BYTES;
     let labels = |labels: &BTreeMap<String, String>| {
         labels.len() <= MAX_LIST_ITEMS && labels.iter().all(|(key, value)| short(key) && short(value))
@@ -182,6 +195,10 @@ fn within_bounds(request: &Request) -> bool {
             .postgres
             .as_ref()
             .is_none_or(|p| [&p.user, &p.database, &p.application_name].into_iter().all(short))
+        && conn
+            .tls
+            .as_ref()
+            .is_none_or(|tls| short(&tls.sni) && short(&tls.version))
 }
 
 /// Whole seconds since 1970, negative before.

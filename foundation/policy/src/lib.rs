@@ -53,5 +53,6 @@ pub use policy::{AccessPolicy, LocalRules, MAX_FILES, MAX_RULES, MAX_SET_BYTES, 
 pub use request::{
     AgentFacts, Allowed, Caller, CallerKind, Conn, Decision, Denied, DenyReason, Effect, Enforcement, Limits,
     MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, PostgresFacts, Request, RuleRef, ShadowMatch, SshFacts,
+    TlsFacts,
 };
 pub use schema::Document;

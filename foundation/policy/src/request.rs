@@ -107,6 +107,17 @@ pub struct Conn {
     pub client_port: u16,
     /// When the connection was accepted: `conn.ts.start`, in whole seconds.
     pub started: SystemTime,
+    /// The TLS that the caller speaks, where it is known.
+    pub tls: Option<TlsFacts>,
+}
+
+/// The TLS of a caller's connection; both texts are empty where it speaks none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The server name asked for, in lower case; empty where the client asked for none.
+    pub sni: String,
+    /// `1.2` or `1.3`.
+    pub version: String,
 }
 
 /// Facts of a Postgres session: what the StartupMessage asks for.

@@ -59,6 +59,7 @@ impl Test {
                 client_ip,
                 client_port: 40_000,
                 started: now,
+                tls: None,
             },
             now,
             enforce: enforce?,

@@ -298,6 +298,37 @@ pub(crate) const GATEWAY: Shape = Shape {
             "how long sessions may go on when the gateway stops",
         ),
         key("certificates", Holds::Map(&CERTIFICATES), "how long each kind is good"),
+        key("tls", Holds::Map(&CALLERS_TLS), "TLS for callers"),
+        key("listeners", Holds::Maps(&LISTENER), "ports beside the one port"),
+    ],
+};
+
+const CALLERS_TLS: Shape = Shape {
+    what: "tls",
+    keys: &[key(
+        "certificates",
+        Holds::Maps(&CERTIFICATE_FILES),
+        "shown for the names in them; every other name gets one of the private CA",
+    )],
+};
+
+const CERTIFICATE_FILES: Shape = Shape {
+    what: "a certificate",
+    keys: &[
+        needed("cert_file", Holds::Text, "the chain in PEM, the server's own first"),
+        needed("key_file", Holds::Text, "its private key in PEM"),
+    ],
+};
+
+const LISTENER: Shape = Shape {
+    what: "a listener",
+    keys: &[
+        needed(
+            "protocol",
+            Holds::OneOf(&["ssh", "postgres", "tls"]),
+            "the only one spoken there",
+        ),
+        needed("listen", Holds::Text, "address and port"),
     ],
 };
 

@@ -128,10 +128,8 @@ impl Variable {
 
     /// Whether any part of this version tells its value; rules with the others load with a warning.
     pub(crate) fn is_told(&self) -> bool {
-        !self.name.starts_with("conn.tls.")
-            && self
-                .protocol()
-                .is_none_or(|p| matches!(p, Protocol::Ssh | Protocol::Postgres))
+        self.protocol()
+            .is_none_or(|p| matches!(p, Protocol::Ssh | Protocol::Postgres))
     }
 
     /// Whether its value changes while a session lives.

@@ -34,6 +34,7 @@ fn request() -> Request {
             client_ip: "192.0.2.1".parse().unwrap(),
             client_port: 1,
             started: now,
+            tls: None,
         },
         now,
         enforce: Enforcement::Tunnel,

@@ -124,6 +124,7 @@ fn request(case: &Case) -> Request {
             client_ip: case.ip.as_deref().unwrap_or("192.0.2.1").parse().unwrap(),
             client_port: 40_000,
             started: case.started.as_deref().map_or(now, moment),
+            tls: None,
         },
         now,
         enforce: enforcement(case.acts.as_deref()),

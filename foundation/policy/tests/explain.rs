@@ -90,6 +90,7 @@ fn request(ask: &Ask) -> Request {
             client_ip: "192.0.2.1".parse().unwrap(),
             client_port: 1,
             started: now,
+            tls: None,
         },
         now,
         enforce: ask.act.map_or(Enforcement::Tunnel, |act| {

@@ -47,6 +47,7 @@ fn request(enforce: Enforcement, command: Option<&str>) -> Request {
             client_ip: "192.0.2.1".parse().unwrap(),
             client_port: 1,
             started: UNIX_EPOCH,
+            tls: None,
         },
         now: UNIX_EPOCH,
         enforce,

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fairlead_identity::name::{EndpointUrl, Label};
-use fairlead_policy::{self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement, PostgresFacts};
+use fairlead_policy::{
+    self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement, PostgresFacts, TlsFacts,
+};
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
@@ -46,8 +48,19 @@ pub struct AccessRequest {
 pub struct Spoken {
     /// What a Postgres client asks for.
     pub postgres: Option<PostgresFacts>,
+    /// The TLS that the caller speaks; empty for one who speaks none.
+    pub tls: TlsFacts,
     /// The bytes themselves, which the agent reads before it decides by its own rules.
     pub first_bytes: Bytes,
+}
+
+impl Spoken {
+    /// The question with what was said.
+    fn beside(&self, mut asked: policy::Request) -> policy::Request {
+        asked.postgres.clone_from(&self.postgres);
+        asked.conn.tls = Some(self.tls.clone());
+        asked
+    }
 }
 
 /// What the store says of a live session at this moment.
@@ -176,10 +189,8 @@ impl Gate {
         let mut shadow = Vec::new();
         let verdict = match &request.target {
             Some(target) => {
-                let asked = policy::Request {
-                    postgres: request.spoken.postgres.clone(),
-                    ..question(request.caller.facts(), target, request.client, request.now, request.now)
-                };
+                let asked = question(request.caller.facts(), target, request.client, request.now, request.now);
+                let asked = request.spoken.beside(asked);
                 let (decision, matched) = policy.decide_with_shadow(&asked);
                 shadow = matched;
                 match decision {
@@ -235,10 +246,9 @@ pub fn decide_again_by(policy: &AccessPolicy, given: &Given, present: &Present, 
     let Some(target) = &present.target else {
         return lost(Reason::PolicyChanged, "unknown-endpoint", None);
     };
-    let asked = policy::Request {
-        postgres: given.spoken.postgres.clone(),
-        ..question(caller.facts(), target, given.client, given.started, now)
-    };
+    let asked = given
+        .spoken
+        .beside(question(caller.facts(), target, given.client, given.started, now));
     match policy.decide(&asked) {
         Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => Ok(()),
         Decision::Allow(allowed) => lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
@@ -274,6 +284,7 @@ pub fn question(
             client_ip: client.ip(),
             client_port: client.port(),
             started,
+            tls: None,
         },
         now,
         enforce: if target.builtin {

@@ -3,19 +3,21 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use fairlead_policy::{Allowed, Denied, Effect, RuleRef, ShadowMatch};
+use fairlead_policy::{Allowed, Denied, Effect, PostgresFacts, RuleRef, ShadowMatch};
 use fairlead_runtime::audit::{AuditLog, Record};
 use fairlead_runtime::relay::Counters;
 use fairlead_wire::refusal::Reason;
 
 use super::caller::{Caller, CallerKind};
-use super::gate::{AccessRequest, Target};
+use super::gate::{AccessRequest, Spoken, Target};
 use super::meters::{DirectionLabel, EffectLabel, Meters, OutcomeLabels, ReasonLabel};
 use super::permit::Permit;
 use crate::admission::Notes;
 
 /// Rules with `enforce: false` that one line names; all are counted.
 const MAX_SHADOW_NAMES: usize = 8;
+/// Characters of what a caller's protocol says that go into a line.
+const MAX_FACT_CHARS: usize = 256;
 
 /// The audit line could not be written; the caller must not proceed.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +171,7 @@ impl Trail {
         record.client_ip = Some(permit.client().ip().to_string());
         placed(&mut record, permit.target());
         record.reason = Some(outcome.into());
+        told_by_protocol(&mut record, &permit.given().spoken);
         if !detail.is_empty() {
             record.fact("detail", detail);
         }
@@ -191,11 +194,29 @@ fn asked(request: &AccessRequest, event: &'static str) -> Record {
     record.session = Some(request.session.to_string());
     called(&mut record, &request.caller);
     record.client_ip = Some(request.client.ip().to_string());
-    if let Some(postgres) = &request.spoken.postgres {
-        record.fact("user", postgres.user.as_str());
-        record.fact("database", postgres.database.as_str());
-    }
+    told_by_protocol(&mut record, &request.spoken);
     record
+}
+
+/// What the caller's protocol says, as far as the audit keeps it.
+fn told_by_protocol(record: &mut Record, spoken: &Spoken) {
+    let Some(PostgresFacts {
+        user,
+        database,
+        application_name,
+    }) = &spoken.postgres
+    else {
+        return;
+    };
+    for (name, text) in [
+        ("user", user),
+        ("database", database),
+        ("application_name", application_name),
+    ] {
+        if !text.is_empty() {
+            record.fact(name, text.chars().take(MAX_FACT_CHARS).collect::<String>());
+        }
+    }
 }
 
 /// Names the caller; of a workload it is said, so that a name means one caller in the whole log.

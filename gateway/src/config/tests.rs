@@ -37,4 +37,10 @@ fn the_schema_has_exactly_the_keys_that_are_read() {
     assert_eq!(taken::<Limits>(), of_schema(&["limits"]));
     assert_eq!(taken::<PerCaller>(), of_schema(&["limits", "sessions_per_caller"]));
     assert_eq!(taken::<WrittenLives>(), of_schema(&["certificates"]));
+    assert_eq!(taken::<WrittenTls>(), of_schema(&["tls"]));
+    assert_eq!(
+        taken::<callers::WrittenFiles>(),
+        of_schema(&["tls", "certificates", "0"])
+    );
+    assert_eq!(taken::<WrittenListener>(), of_schema(&["listeners", "0"]));
 }

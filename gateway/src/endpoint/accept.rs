@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Arrival, Claim, ClientStream, Face, Handshake, KINDS, Parts};
+use super::{Arrival, Claim, ClientStream, Face, Handshake, KINDS, Kind, Parts};
 use crate::admission::{Admission, Slot};
 
 /// A client that says nothing for this long is greeted by the kind whose server speaks first.
@@ -27,7 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A listening socket with the faces behind it.
 pub struct Listener {
     socket: TcpListener,
-    faces: Faces,
+    only: Option<&'static Kind>,
+    faces: Arc<Faces>,
     tls: Arc<Handshake>,
     admission: Arc<Admission>,
 }
@@ -44,10 +45,23 @@ impl Listener {
         }
         Ok(Self {
             socket,
-            faces,
+            only: None,
+            faces: Arc::new(faces),
             tls: Arc::clone(&parts.tls),
             admission,
         })
+    }
+
+    /// The same faces behind another socket, where only the kind called `name` is spoken: nothing is told apart there, and
+    /// who says nothing is greeted at once if the server of that kind speaks first.
+    pub fn dedicated(&self, socket: TcpListener, name: &str) -> Self {
+        Self {
+            socket,
+            only: KINDS.iter().find(|kind| kind.name == name),
+            faces: Arc::clone(&self.faces),
+            tls: Arc::clone(&self.tls),
+            admission: Arc::clone(&self.admission),
+        }
     }
 }
 
@@ -55,11 +69,11 @@ impl Listener {
 pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken) {
     let Listener {
         socket,
+        only,
         faces,
         tls,
         admission,
     } = listener;
-    let faces = Arc::new(faces);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -84,7 +98,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
             }
             let evicted = slot.evicted();
             tokio::select! {
-                () = meet(&faces, &tls, stream, client, slot) => {}
+                () = meet(&faces, only, &tls, stream, client, slot) => {}
                 () = evicted.cancelled() => tracing::debug!(%client, "a connection gave way to another address"),
             }
         });
@@ -94,8 +108,21 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
 type Faces = BTreeMap<&'static str, Arc<dyn Face>>;
 
 /// Serves one connection to its end.
-async fn meet(faces: &Faces, tls: &Handshake, stream: TcpStream, client: SocketAddr, slot: Slot) {
-    match timeout(ARRIVAL_LIMIT, arrive(stream, tls, client)).await {
+async fn meet(
+    faces: &Faces,
+    only: Option<&'static Kind>,
+    tls: &Handshake,
+    stream: TcpStream,
+    client: SocketAddr,
+    slot: Slot,
+) {
+    let arrival = async {
+        match only {
+            None => arrive(stream, tls, client).await,
+            Some(kind) => arrive_at(kind, stream, tls, client).await,
+        }
+    };
+    match timeout(ARRIVAL_LIMIT, arrival).await {
         Ok(Some((kind, arrival))) => {
             if let Some(face) = faces.get(kind) {
                 face.serve(arrival, client, slot).await;
@@ -119,6 +146,25 @@ async fn arrive(stream: TcpStream, tls: &Handshake, client: SocketAddr) -> Optio
     };
     let kind = KINDS.iter().find(|kind| kind.claims(claim))?;
     Some((kind.name, Arrival::Plain(stream)))
+}
+
+/// As [`arrive`] where only one kind is spoken.
+async fn arrive_at(
+    kind: &'static Kind,
+    stream: TcpStream,
+    tls: &Handshake,
+    client: SocketAddr,
+) -> Option<(&'static str, Arrival)> {
+    if kind.claims(Claim::Silence) {
+        return Some((kind.name, Arrival::Plain(ClientStream::new(Bytes::new(), stream))));
+    }
+    let (class, stream) = demultiplex(stream).await?;
+    let arrival = match class {
+        FirstBytes::Tls => Arrival::Tls(Box::new(tls.meet_inside(kind.name, stream, client).await?)),
+        class if kind.claims(Claim::FirstBytes(class)) => Arrival::Plain(stream),
+        _ => return None,
+    };
+    Some((kind.name, arrival))
 }
 
 /// Reads until the first bytes tell the protocol; [`FirstBytes::NeedMore`] for a client that says nothing.

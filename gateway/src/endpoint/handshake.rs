@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fairlead_identity::tls::{self, Alert, CallerChains, Leaves, Unnamed};
+use fairlead_policy::TlsFacts;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::refusal::Reason;
-use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
@@ -44,6 +45,8 @@ pub struct TlsClient {
     pub stream: TlsStream<ClientStream>,
     /// The name that the client asked for.
     pub server_name: Option<String>,
+    /// The same for rules, with the version.
+    pub facts: TlsFacts,
     /// What it presented; `None` where it presented nothing.
     pub presented: Option<Presented>,
 }
@@ -122,6 +125,7 @@ impl Handshake {
             who: self.chains.who(chain, self.clock.now()),
         });
         let client = TlsClient {
+            facts: facts(connection),
             server_name: connection.server_name().map(str::to_owned),
             presented,
             stream,
@@ -148,6 +152,19 @@ impl std::fmt::Debug for Handshake {
         f.debug_struct("Handshake")
             .field("domain", &self.domain)
             .finish_non_exhaustive()
+    }
+}
+
+/// What rules may read of a client's TLS.
+fn facts(connection: &rustls::ServerConnection) -> TlsFacts {
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "1.3",
+        Some(ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "",
+    };
+    TlsFacts {
+        sni: connection.server_name().unwrap_or_default().to_ascii_lowercase(),
+        version: version.to_owned(),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Kind {
     pub claims: &'static [Claim],
     /// Whether clients may leave the server name out, because the endpoint can be named inside.
     pub names_inside: bool,
+    /// Whether it can have a port of its own, where nothing else is spoken.
+    pub is_dedicable: bool,
     /// Makes the face.
     pub open: fn(&Parts) -> anyhow::Result<Arc<dyn Face>>,
 }

@@ -26,6 +26,7 @@ pub(super) const KIND: Kind = Kind {
     leads_to: &[],
     claims: &[Claim::OwnName],
     names_inside: false,
+    is_dedicable: false,
     open: OwnSite::open,
 };
 

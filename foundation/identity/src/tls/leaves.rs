@@ -182,6 +182,7 @@ pub struct FileCertificate {
     certified: Arc<CertifiedKey>,
     /// Lower case; `*.` begins a wildcard of one label.
     names: Vec<String>,
+    not_after: SystemTime,
 }
 
 impl FileCertificate {
@@ -198,12 +199,13 @@ impl FileCertificate {
         if chain.len() > MAX_CHAIN_CERTIFICATES {
             return Err(bad("the certificate file holds more than 4 certificates"));
         }
-        let names = chain.first().and_then(Parsed::new).and_then(|leaf| {
+        let read = chain.first().and_then(Parsed::new).and_then(|leaf| {
             let names = leaf.names()?.dns;
-            Some(names.iter().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>())
+            let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+            Some((names, leaf.not_after()))
         });
-        let names = names.filter(|names| !names.is_empty());
-        let names = names.ok_or_else(|| bad("the first certificate cannot be read, or has no DNS name"))?;
+        let read = read.filter(|(names, _)| !names.is_empty());
+        let (names, not_after) = read.ok_or_else(|| bad("the first certificate cannot be read, or has no DNS name"))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes());
         let key = key.map_err(|_| bad("the key file is not a private key in PEM"))?;
         let key = provider().key_provider.load_private_key(key);
@@ -214,7 +216,28 @@ impl FileCertificate {
         Ok(Self {
             certified: Arc::new(certified),
             names,
+            not_after,
         })
+    }
+
+    /// The DNS names in it, in lower case.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// When it ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whether one of its names lies at or below `domain`.
+    pub fn serves(&self, domain: &str) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        let below = |name: &String| {
+            name.strip_suffix(&domain)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.names.iter().any(below)
     }
 
     fn covers(&self, name: &str) -> bool {

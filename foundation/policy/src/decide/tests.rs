@@ -162,6 +162,7 @@ fn request(random: &mut Random) -> Request {
                 .unwrap(),
             client_port: 1,
             started: now,
+            tls: None,
         },
         now,
         enforce: if acts {

@@ -93,6 +93,7 @@ impl Random {
                 client_ip: self.one(ADDRESSES).parse().unwrap(),
                 client_port: self.one(&[1, 40_000]),
                 started: now - Duration::from_secs(u64::try_from(self.below(10_000)).unwrap()),
+                tls: None,
             },
             now,
             enforce: Enforcement::one(fairlead_identity::name::Protocol::Ssh, act).unwrap(),

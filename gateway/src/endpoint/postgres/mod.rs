@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fairlead_identity::name::Protocol;
-use fairlead_policy::PostgresFacts;
+use fairlead_policy::{PostgresFacts, TlsFacts};
 use fairlead_protocol::first_bytes::FirstBytes;
 use fairlead_protocol::postgres::{self, Startup};
 use fairlead_runtime::relay;
@@ -37,6 +37,7 @@ pub(super) const KIND: Kind = Kind {
     leads_to: &[Protocol::Postgres],
     claims: &[Claim::FirstBytes(FirstBytes::Postgres), Claim::Alpn(b"postgresql")],
     names_inside: true,
+    is_dedicable: true,
     open: PostgresFace::open,
 };
 
@@ -81,6 +82,7 @@ impl PostgresFace {
         let TlsClient {
             mut stream,
             server_name,
+            facts,
             presented,
         } = met;
         let caller = match &presented {
@@ -90,7 +92,7 @@ impl PostgresFace {
                 told: Reason::Denied,
             }),
         };
-        let startup = match hello::wish(&mut stream).await {
+        let mut startup = match hello::wish(&mut stream).await {
             Ok(Some(Wish::Session(startup))) => startup,
             Ok(Some(Wish::Cancel(key))) => {
                 // Whoever presents a certificate that lets nobody in proves nothing by it.
@@ -103,7 +105,9 @@ impl PostgresFace {
         match caller {
             Ok(caller) => {
                 drop(slot);
-                self.serve_caller(stream, &Arc::new(caller), server_name, startup, client)
+                let host = name::endpoint(server_name.as_deref(), &self.domain, &mut startup);
+                let spoken = spoken(&startup, facts);
+                self.serve_caller(stream, &Arc::new(caller), &host, spoken, client)
                     .await;
             }
             Err(Nobody { why, told }) => {
@@ -124,20 +128,11 @@ impl PostgresFace {
         &self,
         stream: TlsStream<ClientStream>,
         caller: &Arc<Caller>,
-        server_name: Option<String>,
-        mut startup: Startup,
+        host: &str,
+        spoken: Spoken,
         client: SocketAddr,
     ) {
-        let host = name::endpoint(server_name.as_deref(), &self.domain, &mut startup);
-        let spoken = Spoken {
-            postgres: Some(PostgresFacts {
-                user: startup.user().to_owned(),
-                database: startup.database().to_owned(),
-                application_name: startup.parameter("application_name").to_owned(),
-            }),
-            first_bytes: Bytes::from(startup.to_bytes()),
-        };
-        let wanted = Wanted::Speaking(&host, KIND.leads_to);
+        let wanted = Wanted::Speaking(host, KIND.leads_to);
         let session = match self.door.enter_saying(caller, wanted, spoken, client).await {
             Ok(session) => session,
             Err(denial) => return hello::refuse(stream, REFUSED, &denial.to_string(), hint(denial)).await,
@@ -154,6 +149,19 @@ impl PostgresFace {
             // In the middle of a message nothing can be said; the cut itself must do.
             Some(_) => {}
         }
+    }
+}
+
+/// What the policy may read, and what the agent does.
+fn spoken(startup: &Startup, tls: TlsFacts) -> Spoken {
+    Spoken {
+        postgres: Some(PostgresFacts {
+            user: startup.user().to_owned(),
+            database: startup.database().to_owned(),
+            application_name: startup.parameter("application_name").to_owned(),
+        }),
+        tls,
+        first_bytes: Bytes::from(startup.to_bytes()),
     }
 }
 

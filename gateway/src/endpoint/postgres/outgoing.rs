@@ -17,6 +17,8 @@ pub(super) struct Outgoing<K> {
     server: Server,
     seat: CancelSeat,
     lapse: Lapse<Reason>,
+    /// A write was begun and has not ended: what the client has of it is not known.
+    writing: bool,
 }
 
 impl<K> Outgoing<K> {
@@ -27,12 +29,13 @@ impl<K> Outgoing<K> {
             server: Server::new(seat.offer()),
             seat,
             lapse,
+            writing: false,
         }
     }
 
     /// The sink itself, and whether something can be said to the client now.
     pub(super) fn into_inner(self) -> (K, bool) {
-        (self.inner, self.server.is_between_messages())
+        (self.inner, self.server.is_between_messages() && !self.writing)
     }
 
     fn follow(&mut self, bytes: Bytes) -> io::Result<Vec<Bytes>> {
@@ -51,9 +54,12 @@ impl<K> Outgoing<K> {
 
 impl<K: Sink> Sink for Outgoing<K> {
     async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
-        for bytes in self.follow(bytes)? {
+        let followed = self.follow(bytes)?;
+        self.writing = true;
+        for bytes in followed {
             self.inner.send(bytes).await?;
         }
+        self.writing = false;
         Ok(())
     }
 
@@ -62,7 +68,10 @@ impl<K: Sink> Sink for Outgoing<K> {
         while let Some(bytes) = batch.pop() {
             self.follow(bytes)?.into_iter().for_each(|bytes| followed.push(bytes));
         }
-        self.inner.send_batch(&mut followed).await
+        self.writing = true;
+        let sent = self.inner.send_batch(&mut followed).await;
+        self.writing = sent.is_err();
+        sent
     }
 
     async fn finish(&mut self) -> io::Result<()> {

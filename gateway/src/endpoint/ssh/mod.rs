@@ -39,6 +39,7 @@ pub const KIND: Kind = Kind {
     leads_to: &[],
     claims: &[Claim::FirstBytes(FirstBytes::Ssh), Claim::Silence],
     names_inside: true,
+    is_dedicable: true,
     open: SshFace::open,
 };
 

@@ -14,6 +14,7 @@ use fairlead_wire::refusal::Reason;
 
 use super::handshake::{Nobody, alert_of, identify, part};
 use super::{Answer, Arrival, Callers, Claim, Door, Face, Kind, Parts, TlsClient, Wanted};
+use crate::access::Spoken;
 use crate::admission::Slot;
 
 /// The demultiplexer's entry for this kind.
@@ -22,6 +23,7 @@ pub(super) const KIND: Kind = Kind {
     leads_to: &[Protocol::Tls, Protocol::Tcp],
     claims: &[Claim::AnyTls],
     names_inside: false,
+    is_dedicable: true,
     open: TlsFace::open,
 };
 
@@ -42,6 +44,7 @@ impl TlsFace {
         let TlsClient {
             stream,
             server_name,
+            facts,
             presented,
         } = met;
         let name = server_name.unwrap_or_default();
@@ -57,11 +60,12 @@ impl TlsFace {
             }
         };
         drop(slot);
-        let session = match self
-            .door
-            .enter(&caller, Wanted::Speaking(&name, KIND.leads_to), client)
-            .await
-        {
+        let wanted = Wanted::Speaking(&name, KIND.leads_to);
+        let spoken = Spoken {
+            tls: facts,
+            ..Spoken::default()
+        };
+        let session = match self.door.enter_saying(&caller, wanted, spoken, client).await {
             Ok(session) => session,
             Err(denial) => return part(stream, alert_of(denial.told)).await,
         };
