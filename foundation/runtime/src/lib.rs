@@ -21,6 +21,7 @@ pub mod channel;
 pub mod clock;
 pub mod config_file;
 pub mod frame;
+pub mod lane;
 pub mod metrics;
 pub mod notify;
 pub mod process;

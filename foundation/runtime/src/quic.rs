@@ -3,6 +3,8 @@
 //!
 //! TLS settings are made in the identity room and handed in; what travels on the streams belongs to the wire room.
 
+mod laned;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use quinn::{EndpointConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use sha2::{Digest, Sha256};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use laned::LanedRuntime;
 
 /// Size asked for each UDP socket buffer, in bytes. The kernel's default (208 KiB) loses packets under load.
 pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -134,7 +138,8 @@ pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Makes a quinn endpoint on `socket`, inside a tokio runtime. `server` is the accepting side's settings.
+/// Makes a quinn endpoint on `socket`, inside a tokio runtime. `server` is the accepting side's settings. Connections
+/// that are accepted in a [lane](crate::lane) stay in it until their pass is released.
 ///
 /// # Errors
 /// The operating system's, of registering the socket.
@@ -143,7 +148,7 @@ pub fn endpoint(
     config: EndpointConfig,
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<quinn::Endpoint> {
-    quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
+    quinn::Endpoint::new(config, server, socket, Arc::new(LanedRuntime))
 }
 
 /// A digest, not the key's own bytes: connection ids are public and their hash is not made to hide its key.

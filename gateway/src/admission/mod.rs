@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fairlead_runtime::lane::{Lane, Pass};
 use fairlead_runtime::stop::CancellationToken;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -25,6 +26,10 @@ use queue::{Queue, Waiter};
 
 /// How long a connection waits for a slot.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// Where a peer comes from, as it counts here: an IPv4 address, or the /64 of an IPv6 address, which is what one
 /// machine commonly has for itself.
@@ -43,6 +48,7 @@ pub(crate) fn source_of(address: IpAddr) -> IpAddr {
 pub struct Admission {
     in_flight_limit: usize,
     per_source_limit: usize,
+    lane: Arc<Lane>,
     state: Mutex<State>,
 }
 
@@ -68,9 +74,16 @@ pub struct Slot {
     admission: Arc<Admission>,
     id: u64,
     evicted: CancellationToken,
+    pass: Pass,
 }
 
 impl Slot {
+    /// For the futures that make a handshake's keys and signatures: until the slot is given back, those of all strangers
+    /// take turns, on half of the processors. Nobody who is known waits behind them.
+    pub fn pass(&self) -> Pass {
+        self.pass.clone()
+    }
+
     /// Cancelled when somebody else needs the slot more: whoever holds it lets go of the peer. Never cancelled once the
     /// slot was given back.
     pub fn evicted(&self) -> CancellationToken {
@@ -84,6 +97,7 @@ impl Admission {
         Arc::new(Self {
             in_flight_limit,
             per_source_limit,
+            lane: Lane::new(cores() / 2),
             state: Mutex::default(),
         })
     }
@@ -135,6 +149,7 @@ impl Admission {
             admission: Arc::clone(self),
             id,
             evicted,
+            pass: self.lane.pass(),
         }
     }
 
@@ -210,6 +225,7 @@ impl State {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.pass.release();
         self.admission.leave(self.id);
         self.admission.hand_out();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fairlead_protocol::first_bytes::{self, FIRST_BYTES_MAX, FirstBytes};
+use fairlead_runtime::lane::Pass;
 use fairlead_runtime::relay;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
@@ -116,10 +117,11 @@ async fn meet(
     client: SocketAddr,
     slot: Slot,
 ) {
+    let pass = slot.pass();
     let arrival = async {
         match only {
-            None => arrive(stream, tls, client).await,
-            Some(kind) => arrive_at(kind, stream, tls, client).await,
+            None => arrive(stream, tls, client, &pass).await,
+            Some(kind) => arrive_at(kind, stream, tls, client, &pass).await,
         }
     };
     match timeout(ARRIVAL_LIMIT, arrival).await {
@@ -134,11 +136,16 @@ async fn meet(
 }
 
 /// The kind that claims the connection, if need be after the TLS handshake; `None` when nobody does.
-async fn arrive(stream: TcpStream, tls: &Handshake, client: SocketAddr) -> Option<(&'static str, Arrival)> {
+async fn arrive(
+    stream: TcpStream,
+    tls: &Handshake,
+    client: SocketAddr,
+    pass: &Pass,
+) -> Option<(&'static str, Arrival)> {
     let (class, stream) = demultiplex(stream).await?;
     let claim = match class {
         FirstBytes::Tls => {
-            let (kind, met) = tls.meet(stream, client).await?;
+            let (kind, met) = pass.run(tls.meet(stream, client)).await?;
             return Some((kind, Arrival::Tls(Box::new(met))));
         }
         FirstBytes::NeedMore => Claim::Silence,
@@ -154,13 +161,14 @@ async fn arrive_at(
     stream: TcpStream,
     tls: &Handshake,
     client: SocketAddr,
+    pass: &Pass,
 ) -> Option<(&'static str, Arrival)> {
     if kind.claims(Claim::Silence) {
         return Some((kind.name, Arrival::Plain(ClientStream::new(Bytes::new(), stream))));
     }
     let (class, stream) = demultiplex(stream).await?;
     let arrival = match class {
-        FirstBytes::Tls => Arrival::Tls(Box::new(tls.meet_inside(kind.name, stream, client).await?)),
+        FirstBytes::Tls => Arrival::Tls(Box::new(pass.run(tls.meet_inside(kind.name, stream, client)).await?)),
         class if kind.claims(Claim::FirstBytes(class)) => Arrival::Plain(stream),
         _ => return None,
     };

@@ -101,7 +101,7 @@ pub async fn serve(endpoint: quinn::Endpoint, acceptor: Acceptor, tasks: TaskGro
 async fn meet(shared: &Shared, incoming: Incoming, slot: Slot) {
     let (evicted, client) = (slot.evicted(), incoming.remote_address());
     tokio::select! {
-        () = admit(shared, incoming, slot) => {}
+        () = slot.pass().run(admit(shared, incoming, slot)) => {}
         () = evicted.cancelled() => tracing::debug!(%client, "a QUIC handshake gave way to another address"),
     }
 }

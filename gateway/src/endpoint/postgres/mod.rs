@@ -70,7 +70,11 @@ impl PostgresFace {
     async fn run(&self, arrival: Arrival, client: SocketAddr, slot: Slot) {
         let met = match arrival {
             Arrival::Tls(met) => *met,
-            Arrival::Plain(stream) => match hello::greet(stream, &self.tls, KIND.name, client).await {
+            Arrival::Plain(stream) => match slot
+                .pass()
+                .run(hello::greet(stream, &self.tls, KIND.name, client))
+                .await
+            {
                 Greeted::Tls(met) => *met,
                 Greeted::Cancel(key, stream) => {
                     self.cancels.cancel(&key, None, client).await;
