@@ -26,18 +26,37 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Puts one at the end; `None` at a limit.
+    /// Puts one at the end; `None` at a limit. When the queue is full, the source that waits most often gives up its last
+    /// place to one that waits less often.
     pub(super) fn push(&mut self, waiter: Waiter) -> Option<()> {
         if self.waiters.len() >= WAITERS_PER_SOURCE {
             // Those who have gone take no place. Looked for only when it matters: it costs a walk.
             self.waiters.retain(|waiting| !waiting.sender.is_closed());
             let same = self.waiters.iter().filter(|waiting| waiting.source == waiter.source);
-            if self.waiters.len() >= WAITERS || same.count() >= WAITERS_PER_SOURCE {
+            let same = same.count();
+            if same >= WAITERS_PER_SOURCE {
                 return None;
+            }
+            if self.waiters.len() >= WAITERS {
+                let last = self.last_of_the_greediest(same.saturating_add(1))?;
+                // Dropped, and with it the sender: whoever waited there is told.
+                drop(self.waiters.remove(last));
             }
         }
         self.waiters.push_back(waiter);
         Some(())
+    }
+
+    /// The last place of the source that has most of them, if it has more than so many.
+    fn last_of_the_greediest(&self, than: usize) -> Option<usize> {
+        let mut places: HashMap<IpAddr, (usize, usize)> = HashMap::new();
+        for (at, waiter) in self.waiters.iter().enumerate() {
+            let (count, last) = places.entry(waiter.source).or_default();
+            *count = count.saturating_add(1);
+            *last = at;
+        }
+        let (most, last) = places.into_values().max()?;
+        (most > than).then_some(last)
     }
 
     /// Takes the next one whose source holds fewer than `per_source_limit` slots: that of the source with the fewest,

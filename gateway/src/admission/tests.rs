@@ -47,7 +47,7 @@ async fn above_a_limit_a_connection_waits_for_a_slot_and_not_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded_and_one_source_cannot_fill_it() {
     let admission = Admission::new(8, 1);
-    let _held = [source(1), source(2)].map(|source| admission.try_enter(source).unwrap());
+    let _held = [source(1), source(2), source(3)].map(|source| admission.try_enter(source).unwrap());
     let wait = |source| match admission.begin(source)? {
         Begun::Waits(receiver) => Some(receiver),
         Begun::In(_) => panic!("there is no room"),
@@ -55,11 +55,22 @@ async fn the_queue_is_bounded_and_one_source_cannot_fill_it() {
     let greedy: Vec<_> = (0..WAITERS).map_while(|_| wait(source(1))).collect();
     assert_eq!(greedy.len(), WAITERS_PER_SOURCE);
     let others: Vec<_> = (0..WAITERS).map_while(|_| wait(source(2))).collect();
-    assert_eq!(others.len(), WAITERS - WAITERS_PER_SOURCE);
+    assert_eq!(others.len(), WAITERS / 2, "what is left, then places of the greediest");
     let began = tokio::time::Instant::now();
     assert!(admission.enter(source(2)).await.is_none());
     assert_eq!(began.elapsed(), Duration::ZERO, "refused at once");
-    drop(greedy);
+    let newcomer = wait(source(3));
+    assert!(newcomer.is_some(), "a full queue has a place for whoever waits least");
+    let told = greedy
+        .into_iter()
+        .chain(others)
+        .filter_map(|mut place| place.try_recv().err());
+    let gone = told.filter(|why| *why == oneshot::error::TryRecvError::Closed).count();
+    assert_eq!(
+        gone,
+        WAITERS_PER_SOURCE + WAITERS / 2 + 1 - WAITERS,
+        "who lost a place is told"
+    );
     assert!(wait(source(2)).is_some(), "those who have gone take no place");
 }
 

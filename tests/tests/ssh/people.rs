@@ -12,22 +12,17 @@ use crate::stage::{AGENT, ENDPOINT, device};
 /// OpenSSH's own security key in software, of the Debian package openssh-tests; `FAIRLEAD_SK_PROVIDER` names another.
 const SK_DUMMY: &str = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so";
 
-fn provider() -> Option<PathBuf> {
+fn provider() -> PathBuf {
     let named = std::env::var_os("FAIRLEAD_SK_PROVIDER").map(PathBuf::from);
     let path = named.unwrap_or_else(|| SK_DUMMY.into());
-    let there = path.exists();
-    if !there {
-        eprintln!(
-            "SKIPPED: no software security key at {}: apt-get install openssh-tests",
-            path.display()
-        );
-    }
-    there.then_some(path)
+    let wanted = "a software security key is needed: apt-get install openssh-tests, as tests/run does";
+    assert!(path.exists(), "{} is not there: {wanted}", path.display());
+    path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_security_key_logs_in_is_listed_by_its_label_and_is_taken_away_at_once() {
-    let Some(provider) = provider() else { return };
+    let provider = provider();
     let mut lab = Lab::start().await;
     lab.agent(AGENT).endpoint(ENDPOINT, "builtin:ssh").start().await;
     for (name, kind, algorithm) in [

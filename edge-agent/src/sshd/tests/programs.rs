@@ -284,15 +284,16 @@ async fn a_withdrawn_permission_ends_the_session_with_its_reason() {
 #[tokio::test]
 async fn a_withdrawn_permission_ends_a_session_whose_client_does_not_read() {
     let device = Device::start().await;
-    let mut child = device.ssh(&["yes 141421.1"]).spawn().unwrap();
-    eventually("the program runs", || is_running("yes 141421.1")).await;
+    let endless = format!("yes {}.1", mark(141_421));
+    let mut child = device.ssh(&[&endless]).spawn().unwrap();
+    eventually("the program runs", || is_running(&endless)).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let start = Instant::now();
     device.lapse("fairlead: revoked");
     let end = device.end().await;
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(matches!(end, Ended::Lapsed(_)));
-    assert!(!is_running("yes 141421.1"));
+    assert!(!is_running(&endless));
     child.kill().await.unwrap();
 }
 

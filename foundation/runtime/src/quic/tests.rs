@@ -69,8 +69,10 @@ fn a_restarted_gateway_resets_the_flows_of_its_former_life() {
     drop((accepted, first));
     let _second = gateway(&second_life, address, tls().0);
     let lost = agents.block_on(async {
-        let (mut send, _recv) = agent.open_bi().await.unwrap();
-        send.write_all(b"anybody there?").await.unwrap();
+        // The reset may be there before the question: whatever was on its way to the first life is answered by the second.
+        if let Ok((mut send, _recv)) = agent.open_bi().await {
+            drop(send.write_all(b"anybody there?").await);
+        }
         tokio::time::timeout(Duration::from_secs(5), agent.closed())
             .await
             .unwrap()
