@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use fairlead_agent::link::{DialError, dial};
 use fairlead_identity::tls;
 use fairlead_runtime::frame;
@@ -37,16 +38,7 @@ impl Call {
     /// # Errors
     /// 69 when the gateway cannot be reached, 77 when it refuses, 1 when nobody has logged in.
     pub(crate) async fn open(profile: &Profile, context: &Context) -> Result<Self, CommandError> {
-        let mut facts = profile.facts().map_err(CommandError::failed)?;
-        if let Err(error) = profile.good_until(SystemTime::now()) {
-            context.note(&format!("your certificate is no good now ({error}); logging in again"))?;
-            facts = login::again(profile).await?;
-        }
-        let (key, roots) = (profile.login_key()?, profile.roots()?);
-        let chain = profile.chain()?;
-        let tls = tls::agent_quic(Some((chain, &key)), &roots, ALPN_CALL).map_err(CommandError::failed)?;
-        let dialled = dial(&facts.gateways, &facts.domain, &Arc::clone(&tls), Role::Caller).await;
-        let connection = dialled.map_err(unreachable)?;
+        let connection = connected(profile, &|text| context.note(text)).await?;
         Ok(Self { connection })
     }
 
@@ -65,13 +57,7 @@ impl Call {
     }
 
     async fn exchange(&self, question: Question) -> Result<Vec<Body>, CommandError> {
-        let request = CallRequest {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            requires: Vec::new(),
-            question: Some(question),
-        };
-        let bytes = codec::encode(&request, MAX_PREAUTH_FRAME).map_err(CommandError::failed)?;
+        let bytes = asked(question)?;
         let (mut send, mut recv) = self.connection.open().await.map_err(|error| ended(&error))?;
         let sent = send.write_all(&bytes).await;
         sent.map_err(|error| self.gone(&error))?;
@@ -92,9 +78,7 @@ impl Call {
         let Some(frame) = frame.map_err(|error| self.gone(&error))? else {
             return Ok(None);
         };
-        let answer: CallAnswer = codec::decode_body(&frame).context("the gateway's answer cannot be read")?;
-        answer.check().context("the gateway's answer cannot be used")?;
-        Ok(answer.body)
+        answered(&frame)
     }
 
     /// The connection's own word where it has one: a gateway that refuses a certificate says so after the handshake.
@@ -110,13 +94,58 @@ impl Drop for Call {
     }
 }
 
+/// A connection for a conversation, with the certificate of the profile; one that has ended is renewed first, which is told
+/// through `note`.
+///
+/// # Errors
+/// As [`Call::open`].
+pub(crate) async fn connected(
+    profile: &Profile,
+    note: &(dyn Fn(&str) -> Result<(), CommandError> + Sync),
+) -> Result<Connection, CommandError> {
+    let mut facts = profile.facts().map_err(CommandError::failed)?;
+    if let Err(error) = profile.good_until(SystemTime::now()) {
+        note(&format!("your certificate is no good now ({error}); logging in again"))?;
+        facts = login::again(profile).await?;
+    }
+    let (key, roots) = (profile.login_key()?, profile.roots()?);
+    let chain = profile.chain()?;
+    let tls = tls::agent_quic(Some((chain, &key)), &roots, ALPN_CALL).map_err(CommandError::failed)?;
+    let dialled = dial(&facts.gateways, &facts.domain, &Arc::clone(&tls), Role::Caller).await;
+    dialled.map_err(unreachable)
+}
+
+/// The bytes of a question.
+///
+/// # Errors
+/// When it does not fit a frame.
+pub(crate) fn asked(question: Question) -> Result<Bytes, CommandError> {
+    let request = CallRequest {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        requires: Vec::new(),
+        question: Some(question),
+    };
+    codec::encode(&request, MAX_PREAUTH_FRAME).map_err(CommandError::failed)
+}
+
+/// What an answer's frame holds; `None` for an answer of a newer gateway that this program does not know.
+///
+/// # Errors
+/// When it cannot be read or is out of its bounds.
+pub(crate) fn answered(frame: &[u8]) -> Result<Option<Body>, CommandError> {
+    let answer: CallAnswer = codec::decode_body(frame).context("the gateway's answer cannot be read")?;
+    answer.check().context("the gateway's answer cannot be used")?;
+    Ok(answer.body)
+}
+
 fn unreachable(error: DialError) -> CommandError {
     let exit = if error.refused { Exit::Denied } else { Exit::Unreachable };
     CommandError::new(exit, error)
 }
 
 /// A connection that ended, by the gateway's reason where it gave one.
-fn ended(closed: &Closed) -> CommandError {
+pub(crate) fn ended(closed: &Closed) -> CommandError {
     let told = match closed {
         Closed::ByPeer { code, .. } => Reason::from_quic_code(*code),
         Closed::Refused { .. } => Some(Reason::Denied),
@@ -130,13 +159,19 @@ fn ended(closed: &Closed) -> CommandError {
     CommandError::text(exit, format!("{name}: {closed}"))
 }
 
-fn refused(said: &Refused) -> CommandError {
-    let reason = said.known_reason();
-    let exit = match reason {
+/// How a command ends that the gateway refuses for this reason.
+pub(crate) fn exit_of(reason: Reason) -> Exit {
+    match reason {
         Reason::Denied | Reason::Revoked | Reason::Expired => Exit::Denied,
         Reason::GatewayStopping => Exit::Unreachable,
         _ => Exit::Failed,
-    };
+    }
+}
+
+/// A refusal in the gateway's words.
+pub(crate) fn refused(said: &Refused) -> CommandError {
+    let reason = said.known_reason();
+    let exit = exit_of(reason);
     let detail = if said.detail.is_empty() {
         String::new()
     } else {

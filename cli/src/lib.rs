@@ -15,7 +15,9 @@ pub mod agents;
 pub mod audit;
 mod call;
 pub mod command;
+pub mod connect;
 pub mod endpoints;
+pub mod explain;
 pub mod hosts;
 pub mod known_hosts;
 pub mod login;
@@ -47,6 +49,7 @@ use fairlead_runtime::{metrics, telemetry};
   fairlead quickstart                          # a gateway, a device and two people on this machine
   fairlead login --token-file join.txt
   fairlead ssh pi@pump-7.plant-7
+  fairlead connect postgres://billing.clinic1 --listen 127.0.0.1:15432
   fairlead token create --agent pump-7.plant-7"
 )]
 pub struct Cli {
@@ -62,6 +65,10 @@ enum Act {
     Login(login::Login),
     /// What you may reach.
     Endpoints(endpoints::Endpoints),
+    /// Whether you may reach one endpoint.
+    Explain(explain::Explain),
+    /// One endpoint on a local port, or on standard input and output, for clients without certificates.
+    Connect(connect::Connect),
     /// Stock ssh to HOST.SITE through the gateway.
     Ssh(ssh::Ssh),
     /// The SSH host keys of an endpoint, as stock ssh asks for them.
@@ -117,7 +124,10 @@ fn started(cli: Cli, context: &Context) -> Result<(), CommandError> {
         .enable_all()
         .build()
         .map_err(CommandError::failed)?;
-    runtime.block_on(run(cli, context))
+    let ended = runtime.block_on(run(cli, context));
+    // A read of standard input that nobody waits for must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
@@ -125,6 +135,8 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
         Act::Quickstart(quickstart) => quickstart::run(quickstart, context).await,
         Act::Login(login) => login::run(login, context).await,
         Act::Endpoints(endpoints) => endpoints::run(endpoints, context).await,
+        Act::Explain(explain) => explain::run(explain, context).await,
+        Act::Connect(connect) => connect::run(connect, context).await,
         Act::KnownHosts(asked) => known_hosts::run(asked, context).await,
         Act::Ssh(ssh) => ssh::run(ssh, context).await,
         Act::SshConfig(ssh_config) => ssh_config::run(&ssh_config, context),

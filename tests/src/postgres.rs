@@ -156,7 +156,16 @@ fn serve(programs: &Path, dir: &Path, data: &Path, port: u16) -> Child {
     postgres
         .arg("-D")
         .arg(data)
-        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k"])
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-c",
+            "max_connections=200",
+            "-F",
+            "-k",
+        ])
         .arg(dir)
         .stdin(Stdio::null())
         .stderr(log)

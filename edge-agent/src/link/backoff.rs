@@ -18,7 +18,7 @@ const APART_CAP: Duration = Duration::from_secs(120);
 /// Decorrelated jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015): each wait is drawn between 200 ms
 /// and three times the one before, at most 8 s, so that a fleet spreads out after its gateway restarts.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     random: StdRng,
     last: Duration,
     /// Ceiling of the next wait of a machine in conflict; zero while it is in none.
@@ -27,7 +27,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Seeded, so that a test sees the same waits each time.
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             last: Duration::ZERO,
@@ -36,7 +36,7 @@ impl Backoff {
     }
 
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let first = self.last.is_zero();
         let ceiling = if first {
             FIRST
@@ -58,7 +58,7 @@ impl Backoff {
     }
 
     /// Begins anew after a link has proved good.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.last = Duration::ZERO;
         self.apart = Duration::ZERO;
     }
@@ -72,12 +72,12 @@ mod tests {
     fn the_first_retry_is_quick_and_no_wait_is_above_the_cap() {
         for seed in 0..200 {
             let mut backoff = Backoff::new(seed);
-            assert!(backoff.next() <= FIRST);
-            let waits: Vec<_> = (0..50).map(|_| backoff.next()).collect();
+            assert!(backoff.wait() <= FIRST);
+            let waits: Vec<_> = (0..50).map(|_| backoff.wait()).collect();
             assert!(waits.iter().all(|wait| (FIRST..=CAP).contains(wait)), "{waits:?}");
             assert!(waits.iter().any(|wait| *wait > Duration::from_secs(3)), "waits grow");
             backoff.reset();
-            assert!(backoff.next() <= FIRST);
+            assert!(backoff.wait() <= FIRST);
         }
     }
 

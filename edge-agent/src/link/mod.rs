@@ -19,6 +19,7 @@ use fairlead_wire::control::{Authority, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
+pub use backoff::Backoff;
 pub use dial::{DialError, dial};
 pub use shell::run;
 pub use state::Introduction;

@@ -325,7 +325,7 @@ impl LinkState {
     }
 
     fn wait(&mut self, now: Duration) {
-        let wait = self.backoff.next();
+        let wait = self.backoff.wait();
         self.wait_for(now, wait);
     }
 

@@ -53,6 +53,11 @@ impl RuleSet {
         self.hear(request, Stage::Opening, Shadow::Skipped).0
     }
 
+    /// As [`decide_opening`](Self::decide_opening), where the client's first message will be read and decided on.
+    pub(crate) fn decide_unspoken(&self, request: &Request) -> Decision {
+        self.hear(request, Stage::Unspoken, Shadow::Skipped).0
+    }
+
     pub(crate) fn decide_with_shadow(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
         self.hear(request, Stage::Final, Shadow::Heard)
     }
@@ -97,6 +102,9 @@ enum Shadow {
 enum Stage {
     /// The session is about to be opened; each act is decided when it is asked for.
     Opening,
+    /// As [`Stage::Opening`], for a protocol that is read although it has no acts (Postgres): what its client says first is
+    /// decided on when it has come.
+    Unspoken,
     /// Nobody asks again.
     Final,
 }
@@ -131,7 +139,7 @@ impl<'r> Tally<'r> {
         };
         let voices = match request.enforce {
             Enforcement::Tunnel => vec![Voice {
-                has_read: request.postgres.is_some(),
+                has_read: request.postgres.is_some() || stage == Stage::Unspoken,
                 ..Voice::default()
             }],
             // With facts the question is about the one act they name.
@@ -242,7 +250,7 @@ impl<'r> Voice<'r> {
 
     fn hear(&mut self, place: usize, rule: &'r CompiledRule, outcome: Outcome, stage: Stage) {
         let blind = self.act.is_none() && rule.needs_acts && !self.has_read;
-        let open = stage == Stage::Opening && !blind;
+        let open = stage != Stage::Final && !blind;
         match (rule.effect, outcome) {
             (_, Outcome::False) | (Effect::Allow, Outcome::Failed) => {}
             (Effect::Allow, Outcome::True | Outcome::Unknown) if blind => {

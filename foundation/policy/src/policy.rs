@@ -8,6 +8,7 @@ use crate::mistake::{self, Mistake, Report, Warning};
 use crate::request::{Decision, Request, ShadowMatch};
 use crate::rule::CompiledRule;
 use crate::selftest;
+use fairlead_identity::name::Protocol;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -81,6 +82,17 @@ impl AccessPolicy {
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
         self.rules.decide(request)
+    }
+
+    /// Decides on what is known before the client of a protocol that is read (Postgres) has spoken: a rule that reads what
+    /// it will say does not refuse, and counts as one that may allow. The last word is [`AccessPolicy::decide`]'s, with the
+    /// facts; of other protocols nothing more will be known, and the answer is the same.
+    #[must_use]
+    pub fn decide_unspoken(&self, request: &Request) -> Decision {
+        match request.endpoint.protocol {
+            Protocol::Postgres => self.rules.decide_unspoken(request),
+            _ => self.rules.decide(request),
+        }
     }
 
     /// Decides, and names the rules with `enforce: false` that would have matched, for counting and logging.

@@ -1,4 +1,5 @@
-//! The agent's rules when a session is to be opened in which each act is asked about later.
+//! Rules when a session is to be opened in which more is asked about later: each act of SSH at the agent, and what a
+//! Postgres client says first at the gateway.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +13,8 @@
 )]
 
 use fairlead_policy::{
-    AgentFacts, Caller, CallerKind, Conn, Enforcement, LocalRules, Request, RuleAsWritten, SshFacts,
+    AccessPolicy, AgentFacts, Caller, CallerKind, Conn, Enforcement, LocalRules, PostgresFacts, Request, RuleAsWritten,
+    Source, SshFacts,
 };
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
@@ -105,4 +107,48 @@ fn a_tunnel_has_no_later_stage() {
     for rules in [only, but] {
         assert!(!rules.decide_opening(&request(Enforcement::Tunnel, None)).is_allowed());
     }
+}
+
+#[test]
+fn what_a_postgres_client_will_say_decides_and_what_is_known_before_refuses_then() {
+    let list = "rules:
+  - { name: billing, sites: ['*'], effect: allow, expressions: [\"caller.name == 'alice' && postgres.database == 'billing'\"] }
+  - { name: no root, sites: ['*'], effect: deny, expressions: [\"postgres.user == 'postgres'\"] }
+";
+    let source = Source {
+        name: "access.yaml".to_owned(),
+        text: format!("version: 1\n{list}"),
+    };
+    let (policy, _) = AccessPolicy::compile(&[source]).unwrap();
+    let asked = |caller: &str, url: &str, said: Option<(&str, &str)>| {
+        let mut request = request(Enforcement::Tunnel, None);
+        request.caller.name = caller.to_owned();
+        request.endpoint = url.parse().unwrap();
+        request.postgres = said.map(|(user, database)| PostgresFacts {
+            user: user.to_owned(),
+            database: database.to_owned(),
+            application_name: String::new(),
+        });
+        request
+    };
+    let db = "postgres://db.plant-7.internal";
+    assert!(policy.decide_unspoken(&asked("alice", db, None)).is_allowed());
+    assert!(!policy.decide_unspoken(&asked("bob", db, None)).is_allowed());
+    for (said, allowed) in [
+        (("app", "billing"), true),
+        (("app", "payroll"), false),
+        (("postgres", "billing"), false),
+    ] {
+        assert_eq!(
+            policy.decide(&asked("alice", db, Some(said))).is_allowed(),
+            allowed,
+            "{said:?}"
+        );
+    }
+    // Nobody reads what goes through a tunnel to another protocol.
+    assert!(
+        !policy
+            .decide_unspoken(&asked("alice", "tcp://db.plant-7.internal:5432", None))
+            .is_allowed()
+    );
 }

@@ -1,11 +1,12 @@
 //! The caller's conversation: what a user or workload with a certificate asks the gateway, ALPN [`crate::version::ALPN_CALL`].
 //!
 //! One bidirectional stream per request: one [`CallRequest`], then one or more [`CallAnswer`]s until the stream ends. Who
-//! asks stands in the certificate of the connection, never here. Numbers 6 and 7 of [`CallRequest`] are kept for Explain
-//! and Connect.
+//! asks stands in the certificate of the connection, never here. [`ConnectRequest`] is the one that is more than a
+//! question: after [`Connected`] the stream carries the session's bytes.
 
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::control::Mode;
+use crate::id::{IdError, SessionId};
 use crate::refusal::Refused;
 
 /// Most endpoints of one [`EndpointPage`]: a page fits a frame whatever its URLs are.
@@ -24,7 +25,7 @@ pub struct CallRequest {
     #[prost(string, repeated, tag = "3")]
     pub requires: Vec<String>,
     /// The question; `None` is one of a newer caller, to be refused as `unsupported`.
-    #[prost(oneof = "Question", tags = "4, 5")]
+    #[prost(oneof = "Question", tags = "4, 5, 6, 7")]
     pub question: Option<Question>,
 }
 
@@ -37,6 +38,12 @@ pub enum Question {
     /// The SSH host keys of one endpoint; answered by [`HostKeys`].
     #[prost(message, tag = "5")]
     HostKeys(HostKeysRequest),
+    /// Whether the caller would be let in; answered by one [`Foreseen`].
+    #[prost(message, tag = "6")]
+    Explain(ExplainRequest),
+    /// A session; answered by [`Connected`], after which both directions of the stream are the session's.
+    #[prost(message, tag = "7")]
+    Connect(ConnectRequest),
 }
 
 /// Asks for every endpoint that the caller may reach. Since 1.
@@ -58,11 +65,30 @@ pub struct HostKeysRequest {
     pub port: u32,
 }
 
+/// Asks whether a request of the caller for an endpoint would be permitted now. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct ExplainRequest {
+    /// The endpoint's URL; at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// One act by name; empty for any. At most 128 bytes.
+    #[prost(string, tag = "2")]
+    pub act: String,
+}
+
+/// Asks for a session. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct ConnectRequest {
+    /// The endpoint's URL; at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+}
+
 /// One answer to a [`CallRequest`]. Since 1.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct CallAnswer {
     /// The answer; `None` is one of a newer gateway, and none that this build can use.
-    #[prost(oneof = "Body", tags = "1, 2, 3")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5")]
     pub body: Option<Body>,
 }
 
@@ -78,6 +104,12 @@ pub enum Body {
     /// No answer, or no further one; the stream ends after this frame.
     #[prost(message, tag = "3")]
     Refused(Refused),
+    /// Whether the caller would be let in.
+    #[prost(message, tag = "4")]
+    Foreseen(Foreseen),
+    /// The session's bytes follow.
+    #[prost(message, tag = "5")]
+    Connected(Connected),
 }
 
 /// Endpoints that the caller may reach. Since 1.
@@ -111,6 +143,38 @@ pub struct HostKeys {
     pub public_keys: Vec<String>,
 }
 
+/// What a caller may hear of an endpoint that they asked about. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Foreseen {
+    /// The word.
+    #[prost(enumeration = "Outlook", tag = "1")]
+    pub outlook: i32,
+}
+
+/// The word of [`Foreseen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Outlook {
+    /// Not said, or a word of a newer gateway.
+    Unspecified = 0,
+    /// Permitted, and an agent that offers it is linked.
+    Allowed = 1,
+    /// Not permitted, or there is no such endpoint.
+    Denied = 2,
+    /// Permitted, and no agent that offers it is linked.
+    Offline = 3,
+    /// Some of what the endpoint's protocol may ask for is permitted: it depends on what the client says first.
+    Depends = 4,
+}
+
+/// The session is there. Raw bytes follow, both ways, until both directions have ended. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Connected {
+    /// The session's id, 16 bytes: what is said of its end goes by it.
+    #[prost(bytes = "vec", tag = "1")]
+    pub session: Vec<u8>,
+}
+
 impl CallRequest {
     /// Bounds every field. A question that this build does not know passes, to be refused.
     ///
@@ -124,6 +188,8 @@ impl CallRequest {
             None => Ok(()),
             Some(Question::Endpoints(request)) => request.check(),
             Some(Question::HostKeys(request)) => request.check(),
+            Some(Question::Explain(request)) => request.check(),
+            Some(Question::Connect(request)) => request.check(),
         }
     }
 }
@@ -159,6 +225,46 @@ impl HostKeysRequest {
     }
 }
 
+impl ExplainRequest {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("ExplainRequest");
+        fields.full_text("url", &self.url, check::MAX_URL_BYTES)?;
+        fields.text("act", &self.act, check::MAX_NAME_BYTES)
+    }
+}
+
+impl ConnectRequest {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("ConnectRequest").full_text("url", &self.url, check::MAX_URL_BYTES)
+    }
+}
+
+impl Connected {
+    /// The session as a type.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is not 16 bytes.
+    pub fn session_id(&self) -> Result<SessionId, IdError> {
+        SessionId::try_from(self.session.as_slice())
+    }
+
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("Connected").exactly("session", &self.session, 16)
+    }
+}
+
 impl CallAnswer {
     /// The answer that there is none.
     #[must_use]
@@ -178,6 +284,8 @@ impl CallAnswer {
             Some(Body::Endpoints(page)) => page.check(),
             Some(Body::HostKeys(keys)) => keys.check(),
             Some(Body::Refused(refused)) => refused.check(),
+            Some(Body::Foreseen(_)) => Ok(()),
+            Some(Body::Connected(connected)) => connected.check(),
         }
     }
 }
@@ -244,6 +352,18 @@ mod tests {
         assert_eq!(spoiled(|m| asks(m, "pump\n7", 22)), "host");
         assert_eq!(spoiled(|m| asks(m, "pump-7", 0)), "port");
         assert_eq!(spoiled(|m| asks(m, "pump-7", 65_536)), "port");
+        fn connects(m: &mut CallRequest, url: &str) {
+            let url = url.to_owned();
+            m.question = Some(Question::Connect(ConnectRequest { url }));
+        }
+        assert_eq!(spoiled(|m| connects(m, "")), "url");
+        assert_eq!(spoiled(|m| connects(m, &"x".repeat(257))), "url");
+        fn explains(m: &mut CallRequest, url: &str, act: &str) {
+            let (url, act) = (url.to_owned(), act.to_owned());
+            m.question = Some(Question::Explain(ExplainRequest { url, act }));
+        }
+        assert_eq!(spoiled(|m| explains(m, "", "shell")), "url");
+        assert_eq!(spoiled(|m| explains(m, "ssh://a.b.internal", &"x".repeat(129))), "act");
         let site = "x".repeat(129);
         let request = CallRequest {
             question: Some(Question::Endpoints(EndpointsRequest { site })),
@@ -270,6 +390,8 @@ mod tests {
         let keys = |public_keys| Body::HostKeys(HostKeys { public_keys });
         assert_eq!(refused(keys(texts(&["k"; 17]))), "public_keys");
         assert_eq!(refused(keys(vec!["k".repeat(2049)])), "public_keys");
+        let session = vec![1; 15];
+        assert_eq!(refused(Body::Connected(Connected { session })), "session");
         assert_eq!(CallAnswer::default().check().unwrap_err().field, "body");
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::call::{
-    self, CallAnswer, CallRequest, EndpointPage, EndpointsRequest, HostKeys, HostKeysRequest, Question,
-    ReachableEndpoint,
+    self, CallAnswer, CallRequest, ConnectRequest, Connected, EndpointPage, EndpointsRequest, ExplainRequest, Foreseen,
+    HostKeys, HostKeysRequest, Outlook, Question, ReachableEndpoint,
 };
 use crate::control::{
     Authority, Body, Control, Drain, EndpointHostKeys, Hello, HostCertificate, HostKeyReport, HostKeyRequest, Mode,
@@ -219,6 +219,19 @@ pub(crate) fn call_requests() -> Vec<(&'static str, CallRequest)> {
             "call-request-host-keys",
             request(Question::HostKeys(HostKeysRequest { host, port: 22 })),
         ),
+        (
+            "call-request-explain",
+            request(Question::Explain(ExplainRequest {
+                url: "ssh://pump-7.plant-7.internal".to_owned(),
+                act: "shell".to_owned(),
+            })),
+        ),
+        (
+            "call-request-connect",
+            request(Question::Connect(ConnectRequest {
+                url: "postgres://billing.plant-7.internal".to_owned(),
+            })),
+        ),
     ]
 }
 
@@ -243,6 +256,18 @@ pub(crate) fn call_answers() -> Vec<(&'static str, CallAnswer)> {
         ("call-answer-endpoints", answer(call::Body::Endpoints(page))),
         ("call-answer-host-keys", answer(call::Body::HostKeys(keys))),
         ("call-answer-refused", CallAnswer::refused(refused())),
+        (
+            "call-answer-foreseen",
+            answer(call::Body::Foreseen(Foreseen {
+                outlook: Outlook::Allowed.into(),
+            })),
+        ),
+        (
+            "call-answer-connected",
+            answer(call::Body::Connected(Connected {
+                session: (0..16).collect(),
+            })),
+        ),
     ]
 }
 

@@ -63,6 +63,17 @@ impl Spoken {
     }
 }
 
+/// What a caller could expect of a request; see [`Gate::outlook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// A permit.
+    Allowed,
+    /// A permit or none, by what the client says first.
+    Depends,
+    /// None.
+    Denied,
+}
+
 /// What the store says of a live session at this moment.
 #[derive(Clone, Debug)]
 pub struct Present {
@@ -170,11 +181,60 @@ impl Gate {
         &self.trail
     }
 
-    /// Whether a request of this caller for this endpoint would be permitted now: for lists and look-ups, which carry no
-    /// bytes. Gives no permit and writes no line.
+    /// Whether a request of this caller for this endpoint would be permitted now, of a protocol that is read whether some
+    /// request would be: for lists and look-ups, which carry no bytes. Gives no permit and writes no line.
     pub fn foresees(&self, caller: &Caller, target: &Target, client: SocketAddr, now: SystemTime) -> bool {
         let asked = question(caller.facts(), target, client, now, now);
-        matches!(self.policy.load().decide(&asked), Decision::Allow(_))
+        matches!(self.policy.load().decide_unspoken(&asked), Decision::Allow(_))
+    }
+
+    /// As [`Gate::foresees`], about one act where one is named and the endpoint's acts are enforced, and told apart from
+    /// what depends on the client's first message.
+    pub fn outlook(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        act: Option<&str>,
+        client: SocketAddr,
+        now: SystemTime,
+    ) -> Outlook {
+        let asked = question(caller.facts(), target, client, now, now);
+        let policy = self.policy.load();
+        let has_act = |allowed: &policy::Allowed| !target.builtin || act.is_none_or(|act| allowed.acts.contains(act));
+        match (policy.decide(&asked), policy.decide_unspoken(&asked)) {
+            (Decision::Allow(allowed), _) if has_act(&allowed) => Outlook::Allowed,
+            (Decision::Deny(_), Decision::Allow(_)) => Outlook::Depends,
+            _ => Outlook::Denied,
+        }
+    }
+
+    /// Whether it is worth hearing what the client of a protocol that is read says first; [`Gate::decide`] has the last
+    /// word then. Gives no permit, and writes a line only where it refuses.
+    ///
+    /// # Errors
+    /// A [`Denial`] when no rule could allow, whatever the client says, or the endpoint does not exist.
+    pub fn may_speak(&self, request: &AccessRequest) -> Result<(), Denial> {
+        let policy = self.policy.load();
+        let verdict = match &request.target {
+            Some(target) => {
+                let asked = question(request.caller.facts(), target, request.client, request.now, request.now);
+                policy.decide_unspoken(&request.spoken.beside(asked))
+            }
+            None => Decision::Deny(Denied {
+                reason: DenyReason::NoRule,
+                rule: None,
+            }),
+        };
+        let Decision::Deny(denied) = verdict else {
+            return Ok(());
+        };
+        let reason = reason_of(&denied, request);
+        // A denial stays a denial when it cannot be logged; the failure itself is logged by the trail.
+        let _unlogged = self.trail.refuse(request, &denied, reason, &[], &policy.digest());
+        Err(Denial {
+            session: request.session,
+            told: Reason::Denied,
+        })
     }
 
     /// Decides, writes the audit line, then answers.

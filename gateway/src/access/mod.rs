@@ -14,7 +14,7 @@ mod trail;
 
 pub use caller::{Caller, CallerId, CallerKind, Credential};
 pub(crate) use gate::BUILTIN_SSH_ACTS;
-pub use gate::{AccessRequest, Gate, Present, Spoken, Target, decide_again_by, question};
+pub use gate::{AccessRequest, Gate, Outlook, Present, Spoken, Target, decide_again_by, question};
 pub use meters::Meters;
 pub use permit::{Denial, Given, Lost, Permit};
 pub use trail::{AuditUnavailable, Trail};

@@ -11,8 +11,8 @@ use fairlead_runtime::clock::Clock;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
-use super::{Answer, Callers};
-use crate::access::{AccessRequest, Caller, Denial, Gate, Spoken, Target};
+use super::{Answer, Callers, is_read};
+use crate::access::{AccessRequest, Caller, Denial, Gate, Outlook, Spoken, Target};
 use crate::session::{Session, Sessions};
 
 /// The longest part of a caller's words that goes into the audit.
@@ -43,6 +43,29 @@ pub enum Wanted<'a> {
     Port(&'a str, u16),
     /// What a host has of these protocols, the first of them that it has.
     Speaking(&'a str, &'a [Protocol]),
+    /// The endpoint of this URL and no other.
+    Exactly(&'a EndpointUrl),
+}
+
+impl Wanted<'_> {
+    /// The words for the audit.
+    fn asked(&self) -> String {
+        match self {
+            Self::Port(host, port) => format!("{}:{port}", shown(host)),
+            Self::Speaking(host, _) => shown(host),
+            Self::Exactly(url) => url.to_string(),
+        }
+    }
+}
+
+/// What comes of a request of which nothing but the name is known.
+#[derive(Debug)]
+pub enum Approach {
+    /// No face reads the endpoint's protocol: the session is open.
+    Open(Box<Session>),
+    /// A face reads it: the client may speak, and the session with this id is decided on what it says
+    /// ([`Door::enter_as`]).
+    Unspoken(SessionId),
 }
 
 /// An endpoint with its host keys.
@@ -117,29 +140,103 @@ impl Door {
         spoken: Spoken,
         client: SocketAddr,
     ) -> Result<Session, Denial> {
-        // Before anything is looked up, so that no change in between goes unseen.
-        let as_of = self.sessions.changes_noted();
-        let (host, asked) = match wanted {
-            Wanted::Port(host, port) => (host, format!("{}:{port}", shown(host))),
-            Wanted::Speaking(host, _) => (host, shown(host)),
-        };
-        let Some(present) = self.present(caller).await else {
-            let request = self.request(caller, asked, None, client, as_of);
-            return Err(self.gate.shut_out(&request));
-        };
-        let target = match name::parse_host(host, &self.domain) {
-            Ok((host, site)) => match wanted {
-                Wanted::Port(_, port) => self.directory.find(&host, &site, port).await,
-                Wanted::Speaking(_, protocols) => self.directory.find_speaking(&host, &site, protocols).await,
-            },
-            Err(_) => None,
-        };
-        let request = AccessRequest {
-            spoken,
-            ..self.request(&Arc::new(present), asked, target, client, as_of)
-        };
+        self.enter_as(fresh(), caller, wanted, spoken, client).await
+    }
+
+    /// As [`Door::enter_saying`], for the session that [`Door::approach`] gave the id of.
+    ///
+    /// # Errors
+    /// As [`Door::enter`].
+    pub async fn enter_as(
+        &self,
+        session: SessionId,
+        caller: &Arc<Caller>,
+        wanted: Wanted<'_>,
+        spoken: Spoken,
+        client: SocketAddr,
+    ) -> Result<Session, Denial> {
+        let request = self.requested(session, caller, wanted, spoken, client).await?;
         let permit = self.gate.decide(&request)?;
         self.sessions.open(permit).await
+    }
+
+    /// What comes of a request before the client has said anything in the endpoint's own protocol: the way in of callers
+    /// whom something else has identified (a channel of SSH, a stream of `fairlead connect`).
+    ///
+    /// # Errors
+    /// As [`Door::enter`]; also where nothing that the client could say would be allowed, so that an endpoint of a protocol
+    /// that is read looks like any other to those who may not reach it.
+    pub async fn approach(
+        &self,
+        caller: &Arc<Caller>,
+        wanted: Wanted<'_>,
+        client: SocketAddr,
+    ) -> Result<Approach, Denial> {
+        if let Wanted::Exactly(url) = wanted
+            && is_read(url.protocol)
+        {
+            // The URL alone says which face it is for, whether or not there is such an endpoint.
+            return Ok(Approach::Unspoken(fresh()));
+        }
+        let request = self
+            .requested(fresh(), caller, wanted, Spoken::default(), client)
+            .await?;
+        if request
+            .target
+            .as_ref()
+            .is_some_and(|target| is_read(target.endpoint.protocol))
+        {
+            self.gate.may_speak(&request)?;
+            return Ok(Approach::Unspoken(request.session));
+        }
+        let permit = self.gate.decide(&request)?;
+        let session = self.sessions.open(permit).await?;
+        Ok(Approach::Open(Box::new(session)))
+    }
+
+    /// Everything that the gate looks at, as it stands now.
+    async fn requested(
+        &self,
+        session: SessionId,
+        caller: &Arc<Caller>,
+        wanted: Wanted<'_>,
+        spoken: Spoken,
+        client: SocketAddr,
+    ) -> Result<AccessRequest, Denial> {
+        // Before anything is looked up, so that no change in between goes unseen.
+        let as_of = self.sessions.changes_noted();
+        let asked = wanted.asked();
+        let Some(present) = self.present(caller).await else {
+            let request = AccessRequest {
+                session,
+                ..self.request(caller, asked, None, client, as_of)
+            };
+            return Err(self.gate.shut_out(&request));
+        };
+        let target = self.find(wanted).await;
+        Ok(AccessRequest {
+            session,
+            spoken,
+            ..self.request(&Arc::new(present), asked, target, client, as_of)
+        })
+    }
+
+    async fn find(&self, wanted: Wanted<'_>) -> Option<Target> {
+        let named = |host| name::parse_host(host, &self.domain).ok();
+        match wanted {
+            Wanted::Port(host, port) => {
+                let (host, site) = named(host)?;
+                self.directory.find(&host, &site, port).await
+            }
+            Wanted::Speaking(host, protocols) => {
+                let (host, site) = named(host)?;
+                self.directory.find_speaking(&host, &site, protocols).await
+            }
+            Wanted::Exactly(url) => {
+                let found = self.directory.find(&url.host, &url.site, url.port).await;
+                found.filter(|target| target.endpoint == *url)
+            }
+        }
     }
 
     /// What `caller` may reach among the next endpoints after `after`, and where the following page begins; `None` at the
@@ -168,6 +265,30 @@ impl Door {
             builtin: target.builtin,
         });
         Ok(Some((shown.collect(), last)))
+    }
+
+    /// What `caller` could expect of the endpoint of this URL, and whether its agent is linked. An endpoint that does not
+    /// exist is denied like a forbidden one, with the same line in the audit.
+    pub async fn outlook(
+        &self,
+        caller: &Arc<Caller>,
+        url: &EndpointUrl,
+        act: Option<&str>,
+        client: SocketAddr,
+    ) -> (Outlook, bool) {
+        let target = self.find(Wanted::Exactly(url)).await;
+        let found = target.as_ref().map(|target| {
+            let outlook = self.gate.outlook(caller, target, act, client, self.clock.now());
+            (outlook, self.sessions.is_online(target))
+        });
+        match found {
+            Some((outlook, online)) if outlook != Outlook::Denied => (outlook, online),
+            _ => {
+                let request = self.request(caller, url.to_string(), target, client, 0);
+                let _told = self.gate.refuse_look_up(&request);
+                (Outlook::Denied, false)
+            }
+        }
     }
 
     /// The SSH host keys of the endpoint that `host` and `port` name, for a caller who may reach it.
@@ -266,7 +387,7 @@ impl Door {
         as_of: u64,
     ) -> AccessRequest {
         AccessRequest {
-            session: SessionId::from_bytes(uuid::Uuid::now_v7().into_bytes()),
+            session: fresh(),
             caller: Arc::clone(caller),
             asked,
             target,
@@ -276,6 +397,10 @@ impl Door {
             spoken: Spoken::default(),
         }
     }
+}
+
+fn fresh() -> SessionId {
+    SessionId::from_bytes(uuid::Uuid::now_v7().into_bytes())
 }
 
 /// A caller's words as the audit may show them.

@@ -27,8 +27,11 @@ use tokio::sync::watch;
 use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
 
+// The one kind so far that reads what another way in leads to it: faces do not name each other.
+use postgres::led;
+
 pub use accept::{Listener, serve};
-pub use door::{Directory, Door, Keyed, Reachable, Wanted};
+pub use door::{Approach, Directory, Door, Keyed, Reachable, Wanted};
 pub use handshake::{Handshake, TlsClient};
 pub use stream::ClientStream;
 
@@ -48,6 +51,9 @@ pub struct Kind {
     pub names_inside: bool,
     /// Whether it can have a port of its own, where nothing else is spoken.
     pub is_dedicable: bool,
+    /// The protocol of the endpoints whose bytes this kind reads whatever the way in, also inside an SSH channel or a
+    /// stream of `fairlead connect`.
+    pub reads: Option<Protocol>,
     /// Makes the face.
     pub open: fn(&Parts) -> anyhow::Result<Arc<dyn Face>>,
 }
@@ -88,6 +94,11 @@ impl Kind {
             _ => None,
         })
     }
+}
+
+/// Whether a kind reads what goes to endpoints of this protocol.
+fn is_read(protocol: Protocol) -> bool {
+    KINDS.iter().any(|kind| kind.reads == Some(protocol))
 }
 
 /// What a face is made of.

@@ -27,6 +27,7 @@ pub(super) const KIND: Kind = Kind {
     claims: &[Claim::OwnName],
     names_inside: false,
     is_dedicable: false,
+    reads: None,
     open: OwnSite::open,
 };
 

@@ -54,6 +54,13 @@ impl Connection {
         }
     }
 
+    /// How many bytes the peer may have in flight from now on, over all its streams together.
+    pub fn permit_bytes(&self, count: u32) {
+        match self {
+            Self::Quic(connection) => connection.set_receive_window(VarInt::from_u32(count)),
+        }
+    }
+
     /// Ends the connection and every stream on it; the peer is told `code` and `text`, unless it is closed already.
     pub fn close(&self, code: u32, text: &str) {
         match self {

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fairlead_identity::name::Label;
+use fairlead_identity::name::{EndpointUrl, Label};
 use fairlead_runtime::transport::Sender;
 use fairlead_wire::call::{
-    Body, CallAnswer, CallRequest, EndpointPage, HostKeys, HostKeysRequest, MAX_PAGE, Question, ReachableEndpoint,
+    Body, CallAnswer, CallRequest, EndpointPage, ExplainRequest, Foreseen, HostKeys, HostKeysRequest, MAX_PAGE,
+    Outlook, Question, ReachableEndpoint,
 };
 use fairlead_wire::check::MAX_FEW;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
@@ -15,7 +16,7 @@ use fairlead_wire::refusal::Reason;
 use tokio::io::AsyncWriteExt;
 
 use super::{Peer, Refusal};
-use crate::access::Caller;
+use crate::access::{self, Caller};
 use crate::endpoint::Reachable;
 
 /// Most endpoints of one list; beyond it a caller asks for one site.
@@ -49,7 +50,32 @@ impl Peer {
                 let body = Body::HostKeys(HostKeys { public_keys: keys });
                 write(send, &CallAnswer { body: Some(body) }).await
             }
-            None => Err((Reason::Unsupported, "this gateway does not know the question".into())),
+            Some(Question::Explain(asked)) => {
+                let outlook = self.outlook(Arc::new(present), asked, client).await;
+                let foreseen = Foreseen {
+                    outlook: outlook.into(),
+                };
+                let body = Body::Foreseen(foreseen);
+                write(send, &CallAnswer { body: Some(body) }).await
+            }
+            // That is no question (see `connect`).
+            Some(Question::Connect(_)) | None => {
+                Err((Reason::Unsupported, "this gateway does not know the question".into()))
+            }
+        }
+    }
+
+    async fn outlook(&self, caller: Arc<Caller>, asked: &ExplainRequest, client: SocketAddr) -> Outlook {
+        // What is no URL is the URL of nothing.
+        let Ok(url) = asked.url.parse::<EndpointUrl>() else {
+            return Outlook::Denied;
+        };
+        let act = Some(asked.act.as_str()).filter(|act| !act.is_empty());
+        match self.door.outlook(&caller, &url, act, client).await {
+            (access::Outlook::Denied, _) => Outlook::Denied,
+            (_, false) => Outlook::Offline,
+            (access::Outlook::Allowed, true) => Outlook::Allowed,
+            (access::Outlook::Depends, true) => Outlook::Depends,
         }
     }
 

@@ -1,11 +1,14 @@
-//! The face of callers who ask instead of connecting: `fairlead endpoints`, and the host keys that `ssh` is given
-//! (ADR 6).
+//! The face of callers who converse with the gateway itself: `fairlead endpoints`, `explain`, the host keys that `ssh` is
+//! given, and the sessions of `fairlead connect` (ADR 6).
 //!
 //! A user or workload comes over QUIC with a certificate ([`fairlead_wire::version::ALPN_CALL`]) and opens a stream for
-//! each question. Who they are is asked of the store for every question anew, so that somebody who was shut out a second
-//! ago learns nothing more. Deliberately not here: the decision (the gate's) and everything that carries bytes.
+//! each question and each session. Who they are is asked of the store for every one anew, so that somebody who was shut out
+//! a second ago learns nothing more. Deliberately not here: the decision (the gate's), and what the bytes of a session mean
+//! (the faces').
 
 mod answer;
+mod carried;
+mod connect;
 mod seats;
 
 use std::net::SocketAddr;
@@ -17,7 +20,7 @@ use fairlead_runtime::relay::Sink;
 use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_runtime::transport::{Connection, Receiver, Sender};
-use fairlead_wire::call::{CallAnswer, CallRequest};
+use fairlead_wire::call::{CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
@@ -27,6 +30,7 @@ use tokio::time::timeout;
 use super::{Callers, Door, Presented};
 use crate::access::Caller;
 use crate::admission::Slot;
+use carried::Sessions;
 use seats::Seats;
 
 /// A question must be complete this soon after its stream began.
@@ -87,33 +91,48 @@ impl Peer {
         };
         drop(slot);
         let caller = Arc::new(caller);
+        let carried = Sessions::of(connection.clone());
         loop {
             let accepted = tokio::select! {
-                accepted = timeout(SILENCE_LIMIT, connection.accept()) => accepted,
-                () = self.stop.cancelled() => {
+                accepted = connection.accept() => accepted,
+                () = carried.silent_for(SILENCE_LIMIT) => {
+                    close(Reason::IdleLimit, "no question for 60 s");
+                    return Ok(());
+                }
+                () = async { self.stop.cancelled().await; carried.over().await } => {
                     close(Reason::GatewayStopping, "the gateway stops");
                     return Ok(());
                 }
             };
-            let (send, recv) = match accepted {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(_gone)) => return Ok(()),
-                Err(_silent) => {
-                    close(Reason::IdleLimit, "no question for 60 s");
-                    return Ok(());
-                }
+            let Ok((send, recv)) = accepted else {
+                return Ok(());
             };
-            let (peer, caller, client) = (Arc::clone(self), Arc::clone(&caller), connection.remote_address());
+            let (peer, caller, carried) = (Arc::clone(self), Arc::clone(&caller), carried.clone());
+            let client = connection.remote_address();
             // QUIC lets a caller have only so many streams open.
-            self.tasks
-                .spawn("question", async move { peer.hear(&caller, client, send, recv).await });
+            self.tasks.spawn("question", async move {
+                peer.hear(&caller, client, carried, send, recv).await;
+            });
         }
     }
 
-    /// One question from its first byte to the end of its answer.
-    async fn hear(&self, caller: &Caller, client: SocketAddr, mut send: Sender, mut recv: Receiver) {
+    /// One question from its first byte to the end of its answer, or of the session that it asked for.
+    async fn hear(
+        &self,
+        caller: &Arc<Caller>,
+        client: SocketAddr,
+        carried: Sessions,
+        mut send: Sender,
+        mut recv: Receiver,
+    ) {
         let answered = match timeout(QUESTION_LIMIT, read(&mut recv)).await {
-            Ok(Ok(request)) => timeout(ANSWER_LIMIT, self.answer(caller, client, &request, &mut send)).await,
+            Ok(Ok(request)) => {
+                if let Some(Question::Connect(asked)) = &request.question {
+                    let _place = carried.enter();
+                    return self.connect(caller, &asked.url, client, send, recv).await;
+                }
+                timeout(ANSWER_LIMIT, self.answer(caller, client, &request, &mut send)).await
+            }
             Ok(Err(refused)) => Ok(Err(refused)),
             Err(_) => Ok(Err((Reason::Malformed, "no question within 10 s".into()))),
         };

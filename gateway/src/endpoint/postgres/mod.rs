@@ -4,10 +4,12 @@
 //! `options=-c fairlead.endpoint=HOST.SITE`, else the end of the user name (`app@HOST.SITE`). What the StartupMessage asks
 //! for is the policy's to judge. A refusal is an ErrorResponse with SQLSTATE 28000, a cut one with 57P01, both with the
 //! session's id. Login is between the client and the database, or the agent; queries are not read. A CancelRequest, in TLS or
-//! in clear, reaches the database of the session whose key it shows, and is never answered.
+//! in clear, reaches the database of the session whose key it shows, and is never answered. Clients whom another way in has
+//! identified are led here too (`led`).
 
 mod cancelling;
 mod hello;
+pub(super) mod led;
 mod name;
 mod outgoing;
 
@@ -38,6 +40,7 @@ pub(super) const KIND: Kind = Kind {
     claims: &[Claim::FirstBytes(FirstBytes::Postgres), Claim::Alpn(b"postgresql")],
     names_inside: true,
     is_dedicable: true,
+    reads: Some(Protocol::Postgres),
     open: PostgresFace::open,
 };
 

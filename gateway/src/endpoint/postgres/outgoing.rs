@@ -12,7 +12,7 @@ use fairlead_wire::refusal::Reason;
 use crate::session::CancelSeat;
 
 /// A sink that follows the server's messages.
-pub(super) struct Outgoing<K> {
+pub(in crate::endpoint) struct Outgoing<K> {
     inner: K,
     server: Server,
     seat: CancelSeat,

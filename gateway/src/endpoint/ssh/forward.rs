@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_runtime::relay::{Sink, Source};
 use fairlead_wire::refusal::Reason;
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure, Disconnect};
@@ -16,7 +17,8 @@ use super::Shared;
 use super::bridge::{ChannelSink, ChannelSource};
 use super::connection::{Carrier, ChannelPlace, Connection};
 use crate::access::{Caller, Denial};
-use crate::endpoint::Wanted;
+use crate::endpoint::led::Led;
+use crate::endpoint::{Approach, Wanted};
 use crate::session::{Carried, Session};
 
 /// How long a disconnect message may take to leave.
@@ -53,12 +55,10 @@ impl Forward {
             caller,
         } = self;
         // Not given up when the connection ends meanwhile: whatever was permitted gets its end in the audit.
-        let opened = shared
-            .door
-            .enter(&caller, Wanted::Port(&host, port), connection.client)
-            .await;
-        let session = match opened {
-            Ok(session) => session,
+        let wanted = Wanted::Port(&host, port);
+        let approached = shared.door.approach(&caller, wanted, connection.client).await;
+        let approach = match approached {
+            Ok(approach) => approach,
             Err(denial) => {
                 if denial.told == Reason::Revoked {
                     part(denial, &handle, connection).await;
@@ -76,7 +76,28 @@ impl Forward {
         drop(unused);
         reply.accept().await;
         connection.note_served();
-        let carried = carry(session, &taken.carrier, ChannelSink { write }, connection).await;
+        let source = ChannelSource {
+            intake: Arc::clone(&taken.carrier.intake),
+        };
+        let sink = ChannelSink { write };
+        let carried = match approach {
+            Approach::Open(session) => carry(*session, &taken.carrier, (source, sink), connection).await,
+            Approach::Unspoken(session) => {
+                let led = Led {
+                    door: &shared.door,
+                    caller: &caller,
+                    wanted,
+                    session,
+                    client: connection.client,
+                };
+                let Some(carried) = read(led, &taken.carrier, (source, sink), connection).await else {
+                    let _not_closed = timeout(FAREWELL, taken.carrier.closed.cancelled()).await;
+                    let _gone = timeout(FAREWELL, handle.close(id)).await;
+                    return drop(place);
+                };
+                carried
+            }
+        };
         match carried.reason {
             // Whoever is shut out has lost every channel of the connection; an agent that is, only its own.
             Some(Reason::Revoked) if shared.door.present(&caller).await.is_none() => {
@@ -98,13 +119,28 @@ impl Forward {
     }
 }
 
+/// As [`carry`], for an endpoint whose face reads what the client says; `None` where that led to no session.
+async fn read(
+    led: Led<'_>,
+    client: &Carrier,
+    (source, sink): (ChannelSource, ChannelSink),
+    connection: &Connection,
+) -> Option<Carried> {
+    let (session, mut ends) = led.open(source, sink).await.ok()?;
+    let carried = carry(session, client, (&mut ends.source, &mut ends.sink), connection).await;
+    ends.part(&carried).await;
+    Some(carried)
+}
+
 /// Carries the session, and ends it when the client has gone or a stalled channel holds up its siblings.
-async fn carry(session: Session, client: &Carrier, sink: ChannelSink, connection: &Connection) -> Carried {
+async fn carry<S: Source, K: Sink>(
+    session: Session,
+    client: &Carrier,
+    ends: (S, K),
+    connection: &Connection,
+) -> Carried {
     let lapse = session.permit().lapse().clone();
-    let source = ChannelSource {
-        intake: Arc::clone(&client.intake),
-    };
-    let carry = session.carry((source, sink));
+    let carry = session.carry(ends);
     tokio::pin!(carry);
     let left = async {
         tokio::select! {

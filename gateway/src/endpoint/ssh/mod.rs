@@ -40,6 +40,7 @@ pub const KIND: Kind = Kind {
     claims: &[Claim::FirstBytes(FirstBytes::Ssh), Claim::Silence],
     names_inside: true,
     is_dedicable: true,
+    reads: None,
     open: SshFace::open,
 };
 

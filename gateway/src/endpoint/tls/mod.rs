@@ -24,6 +24,7 @@ pub(super) const KIND: Kind = Kind {
     claims: &[Claim::AnyTls],
     names_inside: false,
     is_dedicable: true,
+    reads: None,
     open: TlsFace::open,
 };
 

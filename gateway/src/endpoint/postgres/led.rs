@@ -1,0 +1,182 @@
+//! A Postgres client whom another way in has identified and led to one endpoint: inside a channel of `ssh -L`, or a stream of
+//! `fairlead connect`.
+//!
+//! That way is encrypted already, so the client is told to speak in clear (`N` to its SSLRequest). The rest is as in TLS:
+//! the StartupMessage is decided on, refusals and cuts are ErrorResponses. The ends stay their owner's, who carries the
+//! session in between.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use fairlead_policy::TlsFacts;
+use fairlead_protocol::postgres::{self, DECLINE, Opening, OpeningError};
+use fairlead_runtime::relay::{Batch, Sink, Source};
+use fairlead_wire::id::SessionId;
+use fairlead_wire::refusal::Reason;
+use tokio::time::timeout;
+
+use super::hello::Wish;
+use super::outgoing::Outgoing;
+use super::{CUT, REFUSED, VIOLATION, hint, spoken};
+use crate::access::{Caller, Denial};
+use crate::endpoint::{Door, Wanted};
+use crate::session::{Carried, Session};
+
+/// From the beginning to the StartupMessage.
+const OPENING_LIMIT: Duration = Duration::from_secs(10);
+/// Packets before the StartupMessage: GSSENCRequest, SSLRequest, and one for good measure.
+const CLEAR_PACKETS: usize = 3;
+/// How long last words may take to be taken.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Whom another way in has led here.
+pub(in crate::endpoint) struct Led<'a> {
+    pub(in crate::endpoint) door: &'a Door,
+    pub(in crate::endpoint) caller: &'a Arc<Caller>,
+    pub(in crate::endpoint) wanted: Wanted<'a>,
+    /// As [`Door::approach`] gave it.
+    pub(in crate::endpoint) session: SessionId,
+    pub(in crate::endpoint) client: SocketAddr,
+}
+
+/// The client's ends, to be carried by their owner.
+pub(in crate::endpoint) struct Ends<S, K> {
+    pub(in crate::endpoint) source: Ahead<S>,
+    pub(in crate::endpoint) sink: Outgoing<K>,
+}
+
+/// Why there is no session; whatever could be said to the client was said.
+pub(in crate::endpoint) enum Unopened {
+    /// The door says no.
+    Denied(Denial),
+    /// The client has gone, or has not spoken the protocol.
+    NoStartup,
+    /// It wanted an end of what another session does, and was heard.
+    Cancelled,
+}
+
+impl Led<'_> {
+    /// Hears the client's StartupMessage and opens the session that it asks for.
+    pub(in crate::endpoint) async fn open<S: Source, K: Sink>(
+        self,
+        source: S,
+        mut sink: K,
+    ) -> Result<(Session, Ends<S, K>), Unopened> {
+        let mut source = Ahead::new(source);
+        let startup = match timeout(OPENING_LIMIT, wish(&mut source, &mut sink)).await {
+            Ok(Ok(Ok(Wish::Session(startup)))) => startup,
+            Ok(Ok(Ok(Wish::Cancel(key)))) => {
+                // Nobody is told how it went.
+                let _why = self.door.cancel(&key, Some(self.caller), self.client).await;
+                let _gone = sink.finish().await;
+                return Err(Unopened::Cancelled);
+            }
+            Ok(Ok(Err(error))) => {
+                say(&mut sink, VIOLATION, &format!("fairlead: {error}"), "").await;
+                return Err(Unopened::NoStartup);
+            }
+            Ok(Err(_)) | Err(_) => return Err(Unopened::NoStartup),
+        };
+        let entered = self.door.enter_as(
+            self.session,
+            self.caller,
+            self.wanted,
+            spoken(&startup, TlsFacts::default()),
+            self.client,
+        );
+        match entered.await {
+            Ok(session) => {
+                let sink = Outgoing::new(sink, session.cancel_seat(), session.permit().lapse().clone());
+                Ok((session, Ends { source, sink }))
+            }
+            Err(denial) => {
+                say(&mut sink, REFUSED, &denial.to_string(), hint(denial)).await;
+                Err(Unopened::Denied(denial))
+            }
+        }
+    }
+}
+
+impl<S, K: Sink> Ends<S, K> {
+    /// Says why the session was cut, where something can be said; whether it was. The sink is given back.
+    pub(in crate::endpoint) async fn part(self, carried: &Carried) -> (K, bool) {
+        let (mut sink, may_speak) = self.sink.into_inner();
+        let is_cut = carried.reason.is_some_and(|reason| reason != Reason::CallerGone);
+        if is_cut && may_speak {
+            say(&mut sink, CUT, &carried.denial.to_string(), "").await;
+        }
+        (sink, may_speak)
+    }
+}
+
+/// The first message that counts; an error is the end of the stream, or what is no packet.
+async fn wish<S: Source, K: Sink>(source: &mut Ahead<S>, sink: &mut K) -> io::Result<Result<Wish, OpeningError>> {
+    for _ in 0..CLEAR_PACKETS {
+        match source.packet().await? {
+            Ok(Opening::Tls | Opening::Gss) => sink.send(Bytes::from_static(DECLINE)).await?,
+            Ok(Opening::Startup(startup)) => return Ok(Ok(Wish::Session(startup))),
+            Ok(Opening::Cancel(key)) => return Ok(Ok(Wish::Cancel(key))),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}
+
+async fn say<K: Sink>(sink: &mut K, sqlstate: &str, message: &str, hint: &str) {
+    let words = Bytes::from(postgres::fatal(sqlstate, message, hint));
+    let said = async {
+        sink.send(words).await?;
+        sink.finish().await
+    };
+    // Whoever does not listen is cut off.
+    let _heard = timeout(FAREWELL, said).await;
+}
+
+/// A source of which more was read than was wanted; the rest comes first.
+pub(in crate::endpoint) struct Ahead<S> {
+    inner: S,
+    held: BytesMut,
+}
+
+impl<S: Source> Ahead<S> {
+    fn new(inner: S) -> Self {
+        let held = BytesMut::new();
+        Self { inner, held }
+    }
+
+    /// Reads one packet. What is held is bounded by the longest of these and one chunk.
+    async fn packet(&mut self) -> io::Result<Result<Opening, OpeningError>> {
+        loop {
+            match postgres::read_opening(&self.held) {
+                Ok(Some((opening, length))) => {
+                    self.held.advance(length.min(self.held.len()));
+                    return Ok(Ok(opening));
+                }
+                Err(error) => return Ok(Err(error)),
+                Ok(None) => {}
+            }
+            let chunk = self.inner.chunk().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            self.held.extend_from_slice(&chunk);
+        }
+    }
+}
+
+impl<S: Source> Source for Ahead<S> {
+    async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        if self.held.is_empty() {
+            return self.inner.chunk().await;
+        }
+        Ok(Some(std::mem::take(&mut self.held).freeze()))
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> io::Result<bool> {
+        if self.held.is_empty() {
+            return self.inner.fill(batch).await;
+        }
+        batch.push(std::mem::take(&mut self.held).freeze());
+        Ok(true)
+    }
+}
