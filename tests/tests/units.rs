@@ -105,3 +105,49 @@ async fn the_sandbox_keeps_its_score() {
         );
     }
 }
+
+/// Paths that the conditions of a unit name below `folder`.
+fn awaited(unit: &str, folder: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(units().join(unit)).unwrap();
+    let conditions = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("ConditionPathExists="));
+    let paths = conditions.map(|path| path.trim_start_matches('|'));
+    paths
+        .filter_map(|path| path.strip_prefix(folder))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn units_wait_for_what_setting_up_and_enrolling_make() {
+    let dir = throw_away();
+    let home = GatewayHome::set_up(&dir.path().join("gateway")).await;
+    let _gateway = home.start().await;
+    let device = home.agent(&dir.path().join("device"), DEVICE, "").await;
+    let waits = |unit: &str, folder: &str, state: PathBuf| {
+        let awaited = awaited(unit, folder);
+        assert!(!awaited.is_empty(), "{unit} waits for nothing below {folder}");
+        for name in awaited {
+            assert!(
+                state.join(&name).exists(),
+                "{unit} waits for {name}, which nobody makes"
+            );
+        }
+    };
+    waits(
+        "fairlead-gateway.service",
+        "/var/lib/fairlead-gateway/",
+        home.path("state"),
+    );
+    waits(
+        "fairlead-agent.service",
+        "/var/lib/fairlead-agent/",
+        device.path("state"),
+    );
+    waits(
+        "fairlead-agent@.service",
+        "/var/lib/fairlead-agent-%i/",
+        device.path("state"),
+    );
+}
