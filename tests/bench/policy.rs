@@ -94,6 +94,7 @@ fn request(n: usize, site: &str, permitted: bool) -> Request {
         enforce: Enforcement::Tunnel,
         ssh: None,
         postgres: None,
+        mqtt: None,
     }
 }
 

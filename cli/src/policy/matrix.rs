@@ -254,6 +254,7 @@ impl<'i> Field<'i> {
             enforce,
             ssh: None,
             postgres: None,
+            mqtt: None,
         }
     }
 

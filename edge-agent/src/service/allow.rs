@@ -372,6 +372,7 @@ impl AllowList {
                 database: startup.database().to_owned(),
                 application_name: startup.parameter("application_name").to_owned(),
             }),
+            mqtt: None,
         }
     }
 }

@@ -145,7 +145,7 @@ impl<'r> Tally<'r> {
             // With facts the question is about the one act they name.
             Enforcement::Acts(acts) => acts
                 .iter()
-                .filter(|act| request.ssh.as_ref().is_none_or(|ssh| ssh.action == **act))
+                .filter(|act| request.act().is_none_or(|asked| asked == **act))
                 .map(|act| voice(act))
                 .collect(),
         };

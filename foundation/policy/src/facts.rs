@@ -6,10 +6,10 @@
 
 use crate::expression::{Constant, Engine};
 use crate::guard::{Fact, Owner};
-use crate::request::{MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, Request};
+use crate::request::{MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, MAX_TOPIC_BYTES, MqttFacts, Request};
 use cel_interpreter::ExecutionError;
 use cel_interpreter::common::traits::{Container, Indexer, Iterable, Iterator as Cursor, Sizer};
-use cel_interpreter::common::types::{CelInt, CelList, CelString, MAP_TYPE, Type};
+use cel_interpreter::common::types::{CelBool, CelInt, CelList, CelString, MAP_TYPE, Type};
 use cel_interpreter::common::value::{CowVal, Val};
 use cel_interpreter::context::VariableResolver;
 use fairlead_identity::name::Protocol;
@@ -41,7 +41,15 @@ pub(crate) struct Facts<'r> {
     ssh_user: Option<CelString<'r>>,
     ssh_command: Option<CelString<'r>>,
     postgres: Option<[CelString<'r>; 3]>,
+    mqtt: Option<Mqtt<'r>>,
     protocol: Protocol,
+}
+
+/// What an MQTT client has said.
+struct Mqtt<'r> {
+    client_id: CelString<'r>,
+    username: CelString<'r>,
+    act: Option<(CelString<'r>, CelInt, CelBool)>,
 }
 
 impl<'r> Facts<'r> {
@@ -54,6 +62,7 @@ impl<'r> Facts<'r> {
             conn,
             ssh,
             postgres,
+            mqtt,
             ..
         } = request;
         if !within_bounds(request) {
@@ -90,6 +99,7 @@ impl<'r> Facts<'r> {
             postgres: postgres
                 .as_ref()
                 .map(|p| [&p.user, &p.database, &p.application_name].map(|text| text.as_str().into())),
+            mqtt: mqtt.as_ref().map(Mqtt::of),
             ssh_command: ssh.as_ref().map(|s| s.command.as_str().into()),
             protocol: endpoint.protocol,
         })
@@ -159,11 +169,29 @@ impl<'r> Facts<'r> {
             "postgres.user" => &self.postgres.as_ref()?[0],
             "postgres.database" => &self.postgres.as_ref()?[1],
             "postgres.application_name" => &self.postgres.as_ref()?[2],
+            "mqtt.client_id" => &self.mqtt.as_ref()?.client_id,
+            "mqtt.username" => &self.mqtt.as_ref()?.username,
+            "mqtt.topic" => &self.mqtt.as_ref()?.act.as_ref()?.0,
+            "mqtt.qos" => &self.mqtt.as_ref()?.act.as_ref()?.1,
+            "mqtt.retain" => &self.mqtt.as_ref()?.act.as_ref()?.2,
             "ssh.action" if self.protocol == Protocol::Ssh => act?,
             "mqtt.action" if self.protocol == Protocol::Mqtt => act?,
             _ => return None,
         };
         Some(value)
+    }
+}
+
+impl<'r> Mqtt<'r> {
+    fn of(facts: &'r MqttFacts) -> Self {
+        Self {
+            client_id: facts.client_id.as_str().into(),
+            username: facts.username.as_str().into(),
+            act: facts
+                .act
+                .as_ref()
+                .map(|act| (act.topic.as_str().into(), i64::from(act.qos).into(), act.retain.into())),
+        }
     }
 }
 
@@ -199,6 +227,12 @@ fn within_bounds(request: &Request) -> bool {
             .tls
             .as_ref()
             .is_none_or(|tls| short(&tls.sni) && short(&tls.version))
+        && request.mqtt.as_ref().is_none_or(|m| {
+            let topic = m.act.iter().map(|act| &act.topic);
+            topic
+                .chain([&m.client_id, &m.username])
+                .all(|text| text.len() <= MAX_TOPIC_BYTES)
+        })
 }
 
 /// Whole seconds since 1970, negative before.

@@ -4,6 +4,7 @@
 //! costs a match, not a compilation. `matches` is ours instead of CEL's for that reason, and because the smaller engine keeps
 //! the agent small; its time is linear in the text, its classes are ASCII.
 
+use crate::topics;
 use cel_interpreter::common::types::{CelBool, CelString, STRING_TYPE, Type};
 use cel_interpreter::common::value::{CowVal, StaticVal, Val};
 use cel_interpreter::{Env, ExecutionError};
@@ -102,6 +103,33 @@ pub(crate) fn register(env: &mut Env) {
         in_range,
     );
     let _ = env.add_overload("inCidrRange", "in_text_range", vec![STRING_TYPE, STRING_TYPE], in_range);
+    let two = || vec![STRING_TYPE, STRING_TYPE];
+    let _ = env.add_overload("inTopicFilter", "in_filter", two(), in_filter);
+    let _ = env.add_overload("touchesTopicFilter", "touches_filter", two(), touches_filter);
+}
+
+fn in_filter<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    compared("inTopicFilter", &arguments, topics::holds)
+}
+
+fn touches_filter<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    compared("touchesTopicFilter", &arguments, topics::touches)
+}
+
+fn compared<'b, 'v>(
+    function: &str,
+    arguments: &[CowVal<'b, 'v>],
+    how: fn(&str, &str) -> bool,
+) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let fail = |why: String| ExecutionError::function_error(function, why);
+    let [topic, filter] = arguments else {
+        return Err(fail("takes two arguments".to_owned()));
+    };
+    let text = |value: &CowVal<'b, 'v>| value.downcast_ref::<CelString<'_>>().map(|s| s.inner().to_owned());
+    let (topic, filter) = (text(topic).unwrap_or_default(), text(filter).unwrap_or_default());
+    topics::filter(&filter).map_err(fail)?;
+    topics::filter(&topic).map_err(fail)?;
+    Ok(CowVal::owned(CelBool::from(how(&filter, &topic))))
 }
 
 fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {

@@ -43,6 +43,7 @@ mod selftest;
 mod shape;
 mod suggest;
 mod table;
+mod topics;
 mod yaml;
 
 pub use document::{AccessDocument, RuleAsWritten, RuleOutline};
@@ -52,7 +53,7 @@ pub use mistake::{MAX_MISTAKES, Mistake, Warning};
 pub use policy::{AccessPolicy, LocalRules, MAX_FILES, MAX_RULES, MAX_SET_BYTES, Source, policy_digest};
 pub use request::{
     AgentFacts, Allowed, Caller, CallerKind, Conn, Decision, Denied, DenyReason, Effect, Enforcement, Limits,
-    MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, PostgresFacts, Request, RuleRef, ShadowMatch, SshFacts,
-    TlsFacts,
+    MAX_COMMAND_BYTES, MAX_FACT_BYTES, MAX_LIST_ITEMS, MAX_TOPIC_BYTES, MqttAct, MqttFacts, PostgresFacts, Request,
+    RuleRef, ShadowMatch, SshFacts, TlsFacts,
 };
 pub use schema::Document;

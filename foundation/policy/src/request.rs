@@ -17,6 +17,9 @@ pub const MAX_LIST_ITEMS: usize = 256;
 pub const MAX_FACT_BYTES: usize = 256;
 /// Longest `ssh.command` an expression is evaluated on, in bytes; longer is denied as [`DenyReason::EvaluationFailed`].
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
+/// Longest `mqtt.topic`, `mqtt.client_id` and `mqtt.username` an expression is evaluated on, in bytes; longer is denied as
+/// [`DenyReason::EvaluationFailed`].
+pub const MAX_TOPIC_BYTES: usize = 4096;
 
 /// One question: may this caller use this endpoint now?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,17 @@ pub struct Request {
     /// Facts of a Postgres session, where whoever asks has read them from the client's own bytes. Without them the
     /// `postgres.*` variables are unknown, and a rule that reads them never allows.
     pub postgres: Option<PostgresFacts>,
+    /// Facts of an MQTT connection, where whoever asks reads its packets. With an act in them the decision is about that one
+    /// act; without them, and without the act, the variables that they tell are unknown.
+    pub mqtt: Option<MqttFacts>,
+}
+
+impl Request {
+    /// The one act that the facts name, if they name one.
+    pub(crate) fn act(&self) -> Option<&str> {
+        let mqtt = || Some(self.mqtt.as_ref()?.act.as_ref()?.action);
+        self.ssh.as_ref().map(|ssh| ssh.action.as_str()).or_else(mqtt)
+    }
 }
 
 /// Who asks.
@@ -129,6 +143,30 @@ pub struct PostgresFacts {
     pub database: String,
     /// What the client calls itself; empty where it does not say.
     pub application_name: String,
+}
+
+/// Facts of an MQTT connection: what CONNECT says, and what its client wants to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttFacts {
+    /// The client's name; empty where the broker shall choose one.
+    pub client_id: String,
+    /// The user name sent; empty where none was.
+    pub username: String,
+    /// The act, once one is asked about.
+    pub act: Option<MqttAct>,
+}
+
+/// One act inside an MQTT connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttAct {
+    /// `publish` (wills included) or `subscribe`.
+    pub action: &'static str,
+    /// The topic of a message, or the filter of a subscription as it was sent. At most [`MAX_TOPIC_BYTES`].
+    pub topic: String,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether the broker keeps the message; false for a subscription.
+    pub retain: bool,
 }
 
 /// Facts of an SSH session.

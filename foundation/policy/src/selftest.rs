@@ -65,6 +65,7 @@ impl Test {
             enforce: enforce?,
             ssh: None,
             postgres: None,
+            mqtt: None,
         };
         Some(Self {
             at: node.at,

@@ -46,6 +46,8 @@ pub(crate) enum Is {
     Address,
     /// Text holding an address range; compiled at load when written out.
     Network,
+    /// Text holding an MQTT topic filter; checked at load when written out.
+    TopicFilter,
     /// Text holding a time zone: `Europe/Berlin` or `+02:00`.
     Zone,
 }
@@ -174,6 +176,8 @@ const fn method(target: Is, name: &'static str, params: &'static [Is], gives: Is
 /// are typed in check.rs.
 pub(crate) const FUNCTIONS: &[Function] = &[
     call("inCidrRange", &[Is::Address, Is::Network], Is::Bool),
+    call("inTopicFilter", &[Is::Text, Is::TopicFilter], Is::Bool),
+    call("touchesTopicFilter", &[Is::Text, Is::TopicFilter], Is::Bool),
     method(Is::Text, "matches", &[Is::Pattern], Is::Bool),
     call("matches", &[Is::Text, Is::Pattern], Is::Bool),
     method(Is::Text, "contains", &[Is::Text], Is::Bool),
@@ -245,7 +249,7 @@ impl From<Is> for Type {
             Is::Int => Self::Int,
             Is::Uint => Self::Uint,
             Is::Double => Self::Double,
-            Is::Text | Is::Pattern | Is::Address | Is::Network | Is::Zone => Self::Text,
+            Is::Text | Is::Pattern | Is::Address | Is::Network | Is::TopicFilter | Is::Zone => Self::Text,
             Is::Bytes => Self::Bytes,
             Is::Timestamp => Self::Timestamp,
             Is::Duration => Self::Duration,

@@ -40,6 +40,7 @@ fn request() -> Request {
         enforce: Enforcement::Tunnel,
         ssh: None,
         postgres: None,
+        mqtt: None,
     }
 }
 

@@ -15,8 +15,8 @@
 )]
 
 use fairlead_policy::{
-    AccessPolicy, AgentFacts, Caller, CallerKind, Conn, Decision, Enforcement, LocalRules, Request, RuleAsWritten,
-    ShadowMatch, Source, SshFacts,
+    AccessPolicy, AgentFacts, Caller, CallerKind, Conn, Decision, Enforcement, LocalRules, MqttAct, MqttFacts, Request,
+    RuleAsWritten, ShadowMatch, Source, SshFacts,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,6 +49,7 @@ struct Case {
     now: Option<String>,
     started: Option<String>,
     ssh: Option<SshWritten>,
+    mqtt: Option<MqttWritten>,
     expect: String,
     reason: Option<String>,
     rule: Option<String>,
@@ -86,6 +87,38 @@ struct SshWritten {
     action: String,
     #[serde(default)]
     command: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MqttWritten {
+    #[serde(default)]
+    client_id: String,
+    #[serde(default)]
+    username: String,
+    publish: Option<String>,
+    subscribe: Option<String>,
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    retain: bool,
+}
+
+impl MqttWritten {
+    fn facts(&self) -> MqttFacts {
+        let topic = |topic: &Option<String>, action| topic.clone().map(|topic| (action, topic));
+        let asked = topic(&self.publish, "publish").or_else(|| topic(&self.subscribe, "subscribe"));
+        MqttFacts {
+            client_id: self.client_id.clone(),
+            username: self.username.clone(),
+            act: asked.map(|(action, topic)| MqttAct {
+                action,
+                topic,
+                qos: self.qos,
+                retain: self.retain,
+            }),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -134,6 +167,7 @@ fn request(case: &Case) -> Request {
             command: s.command.clone(),
         }),
         postgres: None,
+        mqtt: case.mqtt.as_ref().map(MqttWritten::facts),
     }
 }
 

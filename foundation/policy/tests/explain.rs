@@ -99,6 +99,7 @@ fn request(ask: &Ask) -> Request {
         endpoint,
         ssh: None,
         postgres: None,
+        mqtt: None,
     }
 }
 

@@ -59,6 +59,7 @@ fn request(enforce: Enforcement, command: Option<&str>) -> Request {
             command: command.to_owned(),
         }),
         postgres: None,
+        mqtt: None,
     }
 }
 

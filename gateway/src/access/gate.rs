@@ -354,5 +354,6 @@ pub fn question(
         },
         ssh: None,
         postgres: None,
+        mqtt: None,
     }
 }

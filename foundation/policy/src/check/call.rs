@@ -5,6 +5,7 @@ use crate::functions;
 use crate::operators;
 use crate::suggest;
 use crate::table::{FUNCTIONS, Function, Is, Type, VARIABLES};
+use crate::topics;
 use cel_interpreter::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators as op};
 
 /// Macros, for suggestions and for telling a wrong number of arguments from an unknown name.
@@ -208,6 +209,7 @@ impl Checker<'_> {
             (Is::Pattern, Some(text)) => functions::pattern(text).map(Some),
             (Is::Network, Some(text)) => functions::network(text).map(Some),
             (Is::Address, Some(text)) => functions::address(text).map(|_| None),
+            (Is::TopicFilter, Some(text)) => topics::filter(text).map(|_| None),
             (Is::Zone, Some(_)) => self.zone(part, function).map(|()| None),
             _ => return,
         };

@@ -176,6 +176,7 @@ fn request(random: &mut Random) -> Request {
             command: String::new(),
         }),
         postgres: None,
+        mqtt: None,
     }
 }
 

@@ -103,6 +103,7 @@ impl Random {
                 command: self.one(&["", "uptime"]).to_owned(),
             }),
             postgres: None,
+            mqtt: None,
         }
     }
 
