@@ -283,6 +283,11 @@ impl Lab {
         }
     }
 
+    /// The gateway itself, for whoever stops it in a way of their own.
+    pub fn take_gateway(&mut self) -> Gateway {
+        self.gateway.take().expect("the gateway has not been stopped")
+    }
+
     /// Ends everything in order, then reads the audit logs of both sides: each chain holds, every permit has one end,
     /// and whatever an agent wrote belongs to a session that its gateway had permitted, under the same id.
     pub async fn stop(mut self) {
