@@ -8,9 +8,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use fairlead_identity::join::{JoinString, PREFIX};
 use fairlead_protocol::first_bytes::{FIRST_BYTES_MAX, FirstBytes, classify};
+use fairlead_protocol::postgres::{CancelKey, Client, MAX_OPENING, Opening, Server, read_opening};
 use fairlead_wire::call::{CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES};
 use fairlead_wire::control::{Body, Control};
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("first_bytes", first_bytes),
     ("frame", frame),
     ("join_string", join_string),
+    ("postgres", postgres),
 ];
 
 /// Reads the input as a stream of frames, and as the body of one frame, of each message.
@@ -97,6 +99,72 @@ pub fn join_string(data: &[u8]) {
         parse_and_write_back(text);
     }
     parse_and_write_back(&sealed(data));
+}
+
+/// Reads the input as a Postgres client's first packet, as what a client says after it, and as what a server says.
+///
+/// Holds: no panic; a packet that reads is written back and reads back equal; how the bytes were cut on their way does not
+/// matter; nothing that a server says is changed but its cancel key, which no client sees.
+pub fn postgres(data: &[u8]) {
+    if let Ok(Some((opening, length))) = read_opening(data) {
+        assert!(
+            length <= data.len() && length <= MAX_OPENING,
+            "more was read than was there"
+        );
+        let written = match &opening {
+            Opening::Startup(startup) => Some(startup.to_bytes()),
+            Opening::Cancel(key) => Some(key.to_request()),
+            Opening::Tls | Opening::Gss => None,
+        };
+        if let Some(written) = written {
+            assert!(read_opening(&written).is_ok_and(|again| again == Some((opening, written.len()))));
+        }
+        for end in 0..length {
+            assert_eq!(
+                read_opening(data.get(..end).unwrap_or_default()),
+                Ok(None),
+                "cut at {end}"
+            );
+        }
+    }
+    assert_eq!(
+        heard_of_client(data, data.len().max(1)),
+        heard_of_client(data, 3),
+        "the cut changed what was heard"
+    );
+    let (whole, in_pieces) = (passed_by_server(data, data.len().max(1)), passed_by_server(data, 3));
+    assert_eq!(whole.1, in_pieces.1, "the cut changed whether it is Postgres");
+    assert!(whole.1 || whole.0 == in_pieces.0, "the cut changed what was passed on");
+}
+
+/// What a client says, in pieces: its statements, or that it does not speak the protocol.
+fn heard_of_client(data: &[u8], piece_bytes: usize) -> Option<(u64, Vec<String>)> {
+    let mut client = Client::new(64);
+    let mut texts = Vec::new();
+    for piece in data.chunks(piece_bytes) {
+        client.follow(piece, |statement| texts.push(statement.text)).ok()?;
+    }
+    Some((client.statements(), texts))
+}
+
+/// What is passed on of a server's bytes that come in pieces, and whether it ends in an error.
+fn passed_by_server(data: &[u8], piece_bytes: usize) -> (Vec<u8>, bool) {
+    let shown = CancelKey {
+        process: 1,
+        secret: vec![0x5a; 32],
+    };
+    let mut server = Server::new(shown);
+    let mut passed = Vec::new();
+    for piece in data.chunks(piece_bytes) {
+        let Ok(answered) = server.follow(Bytes::copy_from_slice(piece)) else {
+            return (passed, true);
+        };
+        answered.bytes.iter().for_each(|bytes| passed.extend_from_slice(bytes));
+        if server.cancel_keys().is_none() {
+            assert!(data.starts_with(&passed), "bytes of the server were changed");
+        }
+    }
+    (passed, false)
 }
 
 /// Puts a checksum under the inside of a join string, without which nearly every input would end at the checksum.
