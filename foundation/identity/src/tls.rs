@@ -178,6 +178,13 @@ pub fn enroll_quic_at(
     client(None, Trust::Fingerprint(ca_sha256), alpn, clock)
 }
 
+/// The same settings for a connection over TCP, where another ALPN tells links from callers.
+pub fn over_tcp(settings: &ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
+    let mut settings = settings.clone();
+    settings.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(settings)
+}
+
 fn client(
     identity: Option<(Vec<CertificateDer<'static>>, &PrivateKey)>,
     trust: Trust,

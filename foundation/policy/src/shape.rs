@@ -196,6 +196,17 @@ pub(crate) const AGENT: Shape = Shape {
         ),
         key("state_dir", Holds::Text, "key, certificate and roots; 0700"),
         key(
+            "transport",
+            Holds::OneOf(&["auto", "quic", "websocket"]),
+            "auto: QUIC where UDP passes, WebSocket over TLS where it does not",
+        ),
+        key(
+            "proxy",
+            Holds::Text,
+            "for TCP: http://[user@]host:port or socks5://[user@]host:port",
+        ),
+        key("proxy_password_file", Holds::Text, "the password of the proxy's user"),
+        key(
             "endpoints",
             Holds::Maps(&ENDPOINT),
             "what is not listed cannot be reached, whatever the gateway says",

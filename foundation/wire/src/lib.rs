@@ -27,6 +27,7 @@ pub mod enroll;
 pub mod id;
 pub mod open;
 pub mod refusal;
+pub mod upgrade;
 pub mod version;
 
 pub use check::CheckError;

@@ -47,9 +47,33 @@ impl From<quinn::ConnectionError> for Closed {
     }
 }
 
+/// Why a stream over WebSocket ended, inside an [`io::Error`]; over QUIC the library's own errors say it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StreamError {
+    /// The peer broke it off for the reason of this number.
+    #[error("stream broken off by peer: error {0}")]
+    Abandoned(u64),
+    /// The connection is gone.
+    #[error("connection lost")]
+    Lost(#[source] Closed),
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        let kind = match error {
+            StreamError::Abandoned(_) => io::ErrorKind::ConnectionReset,
+            StreamError::Lost(_) => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Returns the code by which the peer abandoned a stream, out of an error that a relay, a read or a write gave.
 pub fn abandoned_code(error: &io::Error) -> Option<u64> {
     let inner = error.get_ref()?;
+    if let Some(StreamError::Abandoned(code)) = inner.downcast_ref() {
+        return Some(*code);
+    }
     if let Some(quinn::ReadError::Reset(code)) = inner.downcast_ref() {
         return Some(code.into_inner());
     }
@@ -74,6 +98,9 @@ pub fn closed_code(error: &io::Error) -> Option<u64> {
 
 fn lost(error: &io::Error) -> Option<Closed> {
     let inner = error.get_ref()?;
+    if let Some(StreamError::Lost(closed)) = inner.downcast_ref() {
+        return Some(closed.clone());
+    }
     match (inner.downcast_ref(), inner.downcast_ref()) {
         (Some(quinn::ReadError::ConnectionLost(lost)), _) | (_, Some(quinn::WriteError::ConnectionLost(lost))) => {
             Some(lost.clone().into())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quinn::VarInt;
 
+use super::websocket::WebSocket;
 use super::{Closed, Kind, Receiver, Sender};
 
 /// An authenticated connection to a peer. Clones are the same connection.
@@ -12,6 +13,8 @@ use super::{Closed, Kind, Receiver, Sender};
 pub enum Connection {
     /// Over QUIC.
     Quic(quinn::Connection),
+    /// Over WebSocket.
+    WebSocket(WebSocket),
 }
 
 /// The TLS connection has no secret to export; it never happens after a handshake.
@@ -31,6 +34,10 @@ impl Connection {
                 let (send, receive) = connection.open_bi().await?;
                 Ok((Sender::Quic(send), Receiver::Quic(receive)))
             }
+            Self::WebSocket(connection) => {
+                let (send, receive) = connection.open().await?;
+                Ok((Sender::WebSocket(send), Receiver::WebSocket(receive)))
+            }
         }
     }
 
@@ -44,6 +51,10 @@ impl Connection {
                 let (send, receive) = connection.accept_bi().await?;
                 Ok((Sender::Quic(send), Receiver::Quic(receive)))
             }
+            Self::WebSocket(connection) => {
+                let (send, receive) = connection.accept().await?;
+                Ok((Sender::WebSocket(send), Receiver::WebSocket(receive)))
+            }
         }
     }
 
@@ -51,6 +62,7 @@ impl Connection {
     pub fn permit_streams(&self, count: u32) {
         match self {
             Self::Quic(connection) => connection.set_max_concurrent_bi_streams(VarInt::from_u32(count)),
+            Self::WebSocket(connection) => connection.permit_streams(count),
         }
     }
 
@@ -65,6 +77,7 @@ impl Connection {
     pub fn close(&self, code: u32, text: &str) {
         match self {
             Self::Quic(connection) => connection.close(VarInt::from_u32(code), text.as_bytes()),
+            Self::WebSocket(connection) => connection.close(code, text),
         }
     }
 
@@ -72,6 +85,7 @@ impl Connection {
     pub async fn closed(&self) -> Closed {
         match self {
             Self::Quic(connection) => connection.closed().await.into(),
+            Self::WebSocket(connection) => connection.closed().await,
         }
     }
 
@@ -79,6 +93,7 @@ impl Connection {
     pub fn close_reason(&self) -> Option<Closed> {
         match self {
             Self::Quic(connection) => connection.close_reason().map(Closed::from),
+            Self::WebSocket(connection) => connection.close_reason(),
         }
     }
 
@@ -86,6 +101,7 @@ impl Connection {
     pub fn remote_address(&self) -> SocketAddr {
         match self {
             Self::Quic(connection) => connection.remote_address(),
+            Self::WebSocket(connection) => connection.remote_address(),
         }
     }
 
@@ -93,6 +109,7 @@ impl Connection {
     pub fn rtt(&self) -> Option<Duration> {
         match self {
             Self::Quic(connection) => Some(connection.rtt()),
+            Self::WebSocket(connection) => connection.rtt(),
         }
     }
 
@@ -100,6 +117,7 @@ impl Connection {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Quic(_) => Kind::Quic,
+            Self::WebSocket(_) => Kind::WebSocket,
         }
     }
 
@@ -113,6 +131,10 @@ impl Connection {
             Self::Quic(connection) => connection
                 .export_keying_material(output, label, b"")
                 .map_err(|_| NoKeyingMaterial),
+            Self::WebSocket(connection) => {
+                let exported = connection.export(output, label);
+                exported.then_some(()).ok_or(NoKeyingMaterial)
+            }
         }
     }
 }
@@ -120,5 +142,11 @@ impl Connection {
 impl From<quinn::Connection> for Connection {
     fn from(connection: quinn::Connection) -> Self {
         Self::Quic(connection)
+    }
+}
+
+impl From<WebSocket> for Connection {
+    fn from(connection: WebSocket) -> Self {
+        Self::WebSocket(connection)
     }
 }

@@ -8,6 +8,7 @@
 mod closed;
 mod connection;
 mod stream;
+pub mod websocket;
 
 pub use closed::{Closed, abandoned_code, closed_code, connection_lost};
 pub use connection::Connection;
@@ -18,6 +19,8 @@ pub use stream::{Receiver, Sender, Stopped};
 pub enum Kind {
     /// QUIC, over UDP.
     Quic,
+    /// WebSocket over TLS, over TCP.
+    WebSocket,
 }
 
 impl Kind {
@@ -25,6 +28,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Quic => "quic",
+            Self::WebSocket => "websocket",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The two halves of a stream. Each direction ends by itself: cleanly, or broken off with a number.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use quinn::VarInt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::websocket::{ReadHalf, WriteHalf};
 use crate::relay::{Batch, Sink, Source};
 
 /// The half that is written. Dropped without [`finish`](Sink::finish) or [`abort`](Sink::abort), it ends cleanly.
@@ -16,6 +18,8 @@ use crate::relay::{Batch, Sink, Source};
 pub enum Sender {
     /// Over QUIC.
     Quic(quinn::SendStream),
+    /// Over WebSocket.
+    WebSocket(WriteHalf),
 }
 
 /// The half that is read. Dropped before its end, it tells the peer that nobody reads, with the number 0.
@@ -23,6 +27,8 @@ pub enum Sender {
 pub enum Receiver {
     /// Over QUIC.
     Quic(quinn::RecvStream),
+    /// Over WebSocket.
+    WebSocket(ReadHalf),
 }
 
 /// How a written half came to its end.
@@ -40,16 +46,19 @@ impl Sender {
     /// Waits until the peer reads no further, or has everything of a finished half. Finishing alone is not delivery:
     /// closing the connection right after it may lose the end. Holds no borrow, so that writing can go on. Cancel safe.
     pub fn stopped(&self) -> impl Future<Output = Stopped> + Send + use<> {
-        match self {
-            Self::Quic(stream) => {
-                let stopped = stream.stopped();
-                async move {
-                    match stopped.await {
-                        Ok(Some(code)) => Stopped::ByPeer(code.into_inner()),
-                        Ok(None) => Stopped::Delivered,
-                        Err(_) => Stopped::Lost,
-                    }
-                }
+        let (quic, websocket) = match self {
+            Self::Quic(stream) => (Some(stream.stopped()), None),
+            Self::WebSocket(stream) => (None, Some(stream.stopped())),
+        };
+        async move {
+            if let Some(stopped) = websocket {
+                return stopped.await;
+            }
+            let Some(stopped) = quic else { return Stopped::Lost };
+            match stopped.await {
+                Ok(Some(code)) => Stopped::ByPeer(code.into_inner()),
+                Ok(None) => Stopped::Delivered,
+                Err(_) => Stopped::Lost,
             }
         }
     }
@@ -68,6 +77,7 @@ impl Sender {
         match self {
             // A stream that is closed already needs no reset.
             Self::Quic(stream) => drop(stream.reset(VarInt::from_u32(code))),
+            Self::WebSocket(stream) => stream.reset(code),
         }
     }
 }
@@ -77,6 +87,7 @@ impl Receiver {
     pub fn stop(&mut self, code: u32) {
         match self {
             Self::Quic(stream) => drop(stream.stop(VarInt::from_u32(code))),
+            Self::WebSocket(stream) => stream.stop(code),
         }
     }
 }
@@ -85,6 +96,7 @@ impl AsyncRead for Receiver {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Quic(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::WebSocket(stream) => stream.poll_read(cx, buf),
         }
     }
 }
@@ -93,18 +105,21 @@ impl AsyncWrite for Sender {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Quic(stream) => AsyncWrite::poll_write(Pin::new(stream), cx, buf),
+            Self::WebSocket(stream) => stream.poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Quic(stream) => Pin::new(stream).poll_flush(cx),
+            Self::WebSocket(stream) => stream.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Quic(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::WebSocket(stream) => stream.poll_finish(cx),
         }
     }
 }
@@ -113,12 +128,14 @@ impl Source for Receiver {
     async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Self::Quic(stream) => stream.chunk().await,
+            Self::WebSocket(stream) => stream.chunk().await,
         }
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> io::Result<bool> {
         match self {
             Self::Quic(stream) => stream.fill(batch).await,
+            Self::WebSocket(stream) => stream.fill(batch).await,
         }
     }
 }
@@ -127,18 +144,26 @@ impl Sink for Sender {
     async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         match self {
             Self::Quic(stream) => stream.send(bytes).await,
+            Self::WebSocket(stream) => stream.send(bytes).await,
         }
     }
 
     async fn send_batch(&mut self, batch: &mut Batch) -> io::Result<()> {
         match self {
             Self::Quic(stream) => stream.send_batch(batch).await,
+            Self::WebSocket(stream) => {
+                while let Some(bytes) = batch.pop() {
+                    stream.send(bytes).await?;
+                }
+                Ok(())
+            }
         }
     }
 
     async fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Quic(stream) => Sink::finish(stream).await,
+            Self::WebSocket(stream) => poll_fn(|context| stream.poll_finish(context)).await,
         }
     }
 
