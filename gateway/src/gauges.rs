@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fairlead_runtime::metrics::Metrics;
+use fairlead_runtime::transport::Kind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -33,7 +34,7 @@ pub(crate) fn register(metrics: &Metrics, roster: &Arc<Roster>, table: &Arc<Tabl
 
 impl Collector for LiveGauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
-        let mut transports = BTreeMap::from([("quic", 0_usize)]);
+        let mut transports = BTreeMap::from([Kind::Quic, Kind::WebSocket].map(|kind| (kind.name(), 0_usize)));
         for agent in self.roster.online() {
             *transports.entry(agent.transport).or_default() += 1;
         }

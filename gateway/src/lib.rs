@@ -55,11 +55,11 @@ use authority::{Authorities, AuthorityFiles};
 use config::Config;
 use endpoint::peer::Peer;
 use endpoint::{Door, Handshake, Listener, Parts};
-use link::{Acceptor, ResetKey, Roster};
+use link::{Acceptor, Links, ResetKey, Roster};
 use live::{AuthorityInForce, LiveGateway};
 use own_certificates::{Maker, OwnCertificates};
 use policy_set::PolicySet;
-use registry::{Conversing, Registry};
+use registry::{Conversing, Registry, Uplinking};
 use server_leaves::Signer;
 use session::{Ceilings, Reviewer, Sessions, Table, WouldCut};
 use store::{SqliteStore, StoreHandle};
@@ -247,7 +247,8 @@ impl Gateway {
             registrar: registry.clone(),
             callers: Arc::new(Conversing(peer)),
         };
-        let accepting = link::serve(quic.clone(), acceptor, links.clone(), links_stop.clone());
+        let uplinks = Links::new(acceptor, own.tcp_tls(), links.clone(), links_stop.clone());
+        let accepting = link::serve(quic.clone(), Arc::clone(&uplinks));
         spawn_for_life(&house, "accept-links", &links_stop, accepting);
 
         let signer = Signer::new(Arc::clone(&authorities), &config.trust_domain, Arc::clone(&clock))?;
@@ -262,6 +263,7 @@ impl Gateway {
             failures: Failures::new(config.limits.login_failures_per_source),
             ssh: own.ssh(),
             tls: Arc::new(handshake),
+            uplinks: Arc::new(Uplinking(uplinks)),
             ca_pem: Arc::new(move || signer.ca_pem()),
             tasks: clients.clone(),
         };

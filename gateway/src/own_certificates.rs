@@ -9,6 +9,7 @@ use fairlead_identity::principal::{Kind, Principal};
 use fairlead_identity::{chain, tls};
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::stop::CancellationToken;
+use fairlead_wire::upgrade::ALPN_WEBSOCKET;
 use fairlead_wire::version::{ALPN_CALL, ALPN_ENROLL, ALPN_LINK};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
@@ -33,7 +34,10 @@ pub(crate) struct Maker {
 
 /// Certificates as they are shown, and the time for which they are.
 pub(crate) struct Made {
+    /// For links over UDP.
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// For links over TCP.
+    pub(crate) tcp_tls: Arc<rustls::ServerConfig>,
     pub(crate) ssh: Keys,
     period: Period,
 }
@@ -65,17 +69,16 @@ impl Maker {
         let names = [self.domain.clone()];
         let (csr, serial) = (key.csr_der()?, keys::random_serial()?);
         let issued = in_force.issuer.issue(&csr, &who, &names, LIFE, now, serial)?;
-        let clock = Arc::clone(&self.clock);
-        let tls = tls::gateway_quic_at(
-            chain::from_ders(issued.chain_der)?,
-            &key,
-            &in_force.roots,
-            &[ALPN_LINK, ALPN_ENROLL, ALPN_CALL],
-            tls::clock(move || clock.now()),
-        )?;
+        let chain = chain::from_ders(issued.chain_der)?;
+        let settings = |alpns: &[&[u8]]| {
+            let clock = Arc::clone(&self.clock);
+            let clock = tls::clock(move || clock.now());
+            tls::gateway_quic_at(chain.clone(), &key, &in_force.roots, alpns, clock)
+        };
         let life = issued.not_after.duration_since(now).unwrap_or_default();
         Ok(Made {
-            tls,
+            tls: settings(&[ALPN_LINK, ALPN_ENROLL, ALPN_CALL])?,
+            tcp_tls: settings(&[ALPN_WEBSOCKET])?,
             ssh: self.ssh(&names, now)?,
             period: Period {
                 begins: issued.not_before,
@@ -102,6 +105,7 @@ pub(crate) struct OwnCertificates {
     maker: Maker,
     quic: quinn::Endpoint,
     settings: quinn::ServerConfig,
+    tcp_tls: watch::Sender<Arc<rustls::ServerConfig>>,
     ssh: watch::Sender<Keys>,
     period: Mutex<Period>,
 }
@@ -113,9 +117,15 @@ impl OwnCertificates {
             maker,
             quic,
             settings,
+            tcp_tls: watch::Sender::new(made.tcp_tls),
             ssh: watch::Sender::new(made.ssh),
             period: Mutex::new(made.period),
         }
+    }
+
+    /// TLS of links over TCP, as it changes.
+    pub(crate) fn tcp_tls(&self) -> watch::Receiver<Arc<rustls::ServerConfig>> {
+        self.tcp_tls.subscribe()
     }
 
     /// The SSH face's keys, as they change.
@@ -133,6 +143,7 @@ impl OwnCertificates {
         let made = self.maker.make()?;
         let settings = link::with_tls(&self.settings, made.tls)?;
         self.quic.set_server_config(Some(settings));
+        self.tcp_tls.send_replace(made.tcp_tls);
         self.ssh.send_replace(made.ssh);
         *period = made.period;
         Ok(())

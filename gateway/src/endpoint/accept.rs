@@ -14,8 +14,10 @@ use fairlead_runtime::tasks::TaskGroup;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::StartHandshake;
 
-use super::{Arrival, Claim, ClientStream, Face, Handshake, KINDS, Kind, Parts};
+use super::handshake::Met;
+use super::{Arrival, Claim, ClientStream, Face, Handshake, KINDS, Kind, Parts, Uplinks};
 use crate::admission::{Admission, Slot};
 
 /// A client that says nothing for this long is greeted by the kind whose server speaks first.
@@ -29,8 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: TcpListener,
     only: Option<&'static Kind>,
-    faces: Arc<Faces>,
-    tls: Arc<Handshake>,
+    behind: Arc<Behind>,
     admission: Arc<Admission>,
 }
 
@@ -47,8 +48,11 @@ impl Listener {
         Ok(Self {
             socket,
             only: None,
-            faces: Arc::new(faces),
-            tls: Arc::clone(&parts.tls),
+            behind: Arc::new(Behind {
+                faces,
+                tls: Arc::clone(&parts.tls),
+                uplinks: Arc::clone(&parts.uplinks),
+            }),
             admission,
         })
     }
@@ -59,8 +63,7 @@ impl Listener {
         Self {
             socket,
             only: KINDS.iter().find(|kind| kind.name == name),
-            faces: Arc::clone(&self.faces),
-            tls: Arc::clone(&self.tls),
+            behind: Arc::clone(&self.behind),
             admission: Arc::clone(&self.admission),
         }
     }
@@ -71,8 +74,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
     let Listener {
         socket,
         only,
-        faces,
-        tls,
+        behind,
         admission,
     } = listener;
     loop {
@@ -88,7 +90,7 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
                 continue;
             }
         };
-        let (faces, tls, admission) = (Arc::clone(&faces), Arc::clone(&tls), Arc::clone(&admission));
+        let (behind, admission) = (Arc::clone(&behind), Arc::clone(&admission));
         tasks.spawn("client", async move {
             let Some(slot) = admission.enter(client.ip()).await else {
                 tracing::debug!(%client, "connection refused: too many handshakes in flight");
@@ -99,25 +101,38 @@ pub async fn serve(listener: Listener, tasks: TaskGroup, stop: CancellationToken
             }
             let evicted = slot.evicted();
             tokio::select! {
-                () = meet(&faces, only, &tls, stream, client, slot) => {}
+                () = meet(&behind, only, stream, client, slot) => {}
                 () = evicted.cancelled() => tracing::debug!(%client, "a connection gave way to another address"),
             }
         });
     }
 }
 
-type Faces = BTreeMap<&'static str, Arc<dyn Face>>;
+/// Where connections go.
+struct Behind {
+    faces: BTreeMap<&'static str, Arc<dyn Face>>,
+    tls: Arc<Handshake>,
+    uplinks: Arc<dyn Uplinks>,
+}
+
+/// Where one connection goes.
+enum Arrived {
+    /// To the face of this kind.
+    Claimed(&'static str, Arrival),
+    /// To the room of links.
+    Uplink(Box<StartHandshake<ClientStream>>),
+}
 
 /// Serves one connection to its end.
 async fn meet(
-    faces: &Faces,
+    behind: &Behind,
     only: Option<&'static Kind>,
-    tls: &Handshake,
     stream: TcpStream,
     client: SocketAddr,
     slot: Slot,
 ) {
     let pass = slot.pass();
+    let Behind { faces, tls, uplinks } = behind;
     let arrival = async {
         match only {
             None => arrive(stream, tls, client, &pass).await,
@@ -125,34 +140,32 @@ async fn meet(
         }
     };
     match timeout(ARRIVAL_LIMIT, arrival).await {
-        Ok(Some((kind, arrival))) => {
+        Ok(Some(Arrived::Claimed(kind, arrival))) => {
             if let Some(face) = faces.get(kind) {
                 face.serve(arrival, client, slot).await;
             }
         }
+        Ok(Some(Arrived::Uplink(begun))) => uplinks.arrive(*begun, client, slot).await,
         Ok(None) => tracing::debug!(%client, "first bytes are no protocol of this port"),
         Err(_) => tracing::debug!(%client, "first bytes or TLS handshake not complete within 10 s"),
     }
 }
 
 /// The kind that claims the connection, if need be after the TLS handshake; `None` when nobody does.
-async fn arrive(
-    stream: TcpStream,
-    tls: &Handshake,
-    client: SocketAddr,
-    pass: &Pass,
-) -> Option<(&'static str, Arrival)> {
+async fn arrive(stream: TcpStream, tls: &Handshake, client: SocketAddr, pass: &Pass) -> Option<Arrived> {
     let (class, stream) = demultiplex(stream).await?;
     let claim = match class {
         FirstBytes::Tls => {
-            let (kind, met) = pass.run(tls.meet(stream, client)).await?;
-            return Some((kind, Arrival::Tls(Box::new(met))));
+            return Some(match pass.run(tls.meet(stream, client)).await? {
+                Met::Client(kind, met) => Arrived::Claimed(kind, Arrival::Tls(met)),
+                Met::Uplink(begun) => Arrived::Uplink(begun),
+            });
         }
         FirstBytes::NeedMore => Claim::Silence,
         class => Claim::FirstBytes(class),
     };
     let kind = KINDS.iter().find(|kind| kind.claims(claim))?;
-    Some((kind.name, Arrival::Plain(stream)))
+    Some(Arrived::Claimed(kind.name, Arrival::Plain(stream)))
 }
 
 /// As [`arrive`] where only one kind is spoken.
@@ -162,9 +175,10 @@ async fn arrive_at(
     tls: &Handshake,
     client: SocketAddr,
     pass: &Pass,
-) -> Option<(&'static str, Arrival)> {
+) -> Option<Arrived> {
     if kind.claims(Claim::Silence) {
-        return Some((kind.name, Arrival::Plain(ClientStream::new(Bytes::new(), stream))));
+        let stream = ClientStream::new(Bytes::new(), stream);
+        return Some(Arrived::Claimed(kind.name, Arrival::Plain(stream)));
     }
     let (class, stream) = demultiplex(stream).await?;
     let arrival = match class {
@@ -172,7 +186,7 @@ async fn arrive_at(
         class if kind.claims(Claim::FirstBytes(class)) => Arrival::Plain(stream),
         _ => return None,
     };
-    Some((kind.name, arrival))
+    Some(Arrived::Claimed(kind.name, arrival))
 }
 
 /// Reads until the first bytes tell the protocol; [`FirstBytes::NeedMore`] for a client that says nothing.

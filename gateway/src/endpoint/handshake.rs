@@ -14,12 +14,13 @@ use fairlead_identity::tls::{self, Alert, CallerChains, Leaves, Unnamed};
 use fairlead_policy::TlsFacts;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::refusal::Reason;
+use fairlead_wire::upgrade::ALPN_WEBSOCKET;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::{Callers, Claim, ClientStream, Door, KINDS, Kind, Presented};
 use crate::access::Caller;
@@ -49,6 +50,21 @@ pub struct TlsClient {
     pub facts: TlsFacts,
     /// What it presented; `None` where it presented nothing.
     pub presented: Option<Presented>,
+}
+
+/// What came of a client's first flight.
+pub(super) enum Met {
+    /// A client of this kind.
+    Client(&'static str, Box<TlsClient>),
+    /// Somebody who wants a link, still to be answered.
+    Uplink(Box<StartHandshake<ClientStream>>),
+}
+
+async fn begin(stream: ClientStream, client: SocketAddr) -> Option<StartHandshake<ClientStream>> {
+    let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await;
+    begun
+        .map_err(|error| tracing::debug!(%client, %error, "no TLS client hello"))
+        .ok()
 }
 
 impl Handshake {
@@ -85,28 +101,35 @@ impl Handshake {
         })
     }
 
-    /// Meets a client whose first bytes are TLS: the kind that its first flight belongs to, and the client.
-    pub(super) async fn meet(&self, stream: ClientStream, client: SocketAddr) -> Option<(&'static str, TlsClient)> {
-        self.begin(stream, client, |hello| self.kind_of(hello)).await
+    /// Meets a client whose first bytes are TLS: the kind that its first flight belongs to, and the client; or somebody who
+    /// asks for the protocol of links, whose settings are not of this room.
+    pub(super) async fn meet(&self, stream: ClientStream, client: SocketAddr) -> Option<Met> {
+        let begun = begin(stream, client).await?;
+        let asks_for_a_link = {
+            let hello = begun.client_hello();
+            let mut offered = hello.alpn().into_iter().flatten();
+            offered.any(|alpn| alpn == ALPN_WEBSOCKET)
+        };
+        if asks_for_a_link {
+            return Some(Met::Uplink(Box::new(begun)));
+        }
+        let kind = self.kind_of(&begun.client_hello())?;
+        let met = self.complete(begun, kind, client).await?;
+        Some(Met::Client(kind.name, Box::new(met)))
     }
 
     /// Meets a client that has asked for TLS in the protocol of the kind called `name`.
     pub(super) async fn meet_inside(&self, name: &str, stream: ClientStream, client: SocketAddr) -> Option<TlsClient> {
         let kind = KINDS.iter().find(|kind| kind.name == name)?;
-        self.begin(stream, client, |_| Some(kind)).await.map(|(_, met)| met)
+        self.complete(begin(stream, client).await?, kind, client).await
     }
 
-    async fn begin(
+    async fn complete(
         &self,
-        stream: ClientStream,
+        begun: StartHandshake<ClientStream>,
+        kind: &'static Kind,
         client: SocketAddr,
-        choose: impl FnOnce(&ClientHello<'_>) -> Option<&'static Kind>,
-    ) -> Option<(&'static str, TlsClient)> {
-        let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await;
-        let begun = begun
-            .map_err(|error| tracing::debug!(%client, %error, "no TLS client hello"))
-            .ok()?;
-        let kind = choose(&begun.client_hello())?;
+    ) -> Option<TlsClient> {
         let (_, settings) = self.settings.iter().find(|(of, _)| of.name == kind.name)?;
         let name = begun.client_hello().server_name().map(str::to_owned);
         let met = begun.into_stream(Arc::clone(settings)).await;
@@ -124,13 +147,12 @@ impl Handshake {
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             who: self.chains.who(chain, self.clock.now()),
         });
-        let client = TlsClient {
+        Some(TlsClient {
             facts: facts(connection),
             server_name: connection.server_name().map(str::to_owned),
             presented,
             stream,
-        };
-        Some((kind.name, client))
+        })
     }
 
     fn kind_of(&self, hello: &ClientHello<'_>) -> Option<&'static Kind> {

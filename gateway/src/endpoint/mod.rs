@@ -23,6 +23,7 @@ use fairlead_identity::verify::{Authenticated, VerifyError};
 use fairlead_protocol::first_bytes::FirstBytes;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
+use tokio_rustls::StartHandshake;
 
 use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
@@ -115,6 +116,8 @@ pub struct Parts {
     pub ssh: watch::Receiver<ssh::Keys>,
     /// TLS for callers.
     pub tls: Arc<Handshake>,
+    /// Where TLS connections go that are none of a caller's protocol but a link's.
+    pub uplinks: Arc<dyn Uplinks>,
     /// The certificates of the private authority that clients trust, PEM, as they are at the moment.
     pub ca_pem: Arc<dyn Fn() -> String + Send + Sync>,
     /// Owner of the tasks that connections need.
@@ -125,6 +128,12 @@ pub struct Parts {
 pub trait Face: Send + Sync + 'static {
     /// Serves one connection to its end. `slot` is given back once the caller has proved who they are.
     fn serve<'a>(&'a self, arrival: Arrival, client: SocketAddr, slot: Slot) -> Answer<'a, ()>;
+}
+
+/// Takes over TLS connections whose client asked for the protocol of links, before any settings were chosen.
+pub trait Uplinks: Send + Sync + 'static {
+    /// Serves one as far as its purpose is known; `slot` is given back then.
+    fn arrive(&self, begun: StartHandshake<ClientStream>, client: SocketAddr, slot: Slot) -> Answer<'_, ()>;
 }
 
 /// A connection that a kind has claimed.

@@ -3,6 +3,7 @@
 //! quinn cannot choose TLS settings by ALPN, so the handshake accepts peers without a certificate and the purpose is
 //! checked here, before a stream is read: linking needs an agent's certificate, asking a caller's, enrolling none.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::roster::Roster;
+use super::standing::Standing;
 use super::{CallerConnection, Conversation, Registrar, agent, enrollment};
 use crate::admission::{Admission, Slot};
 
 /// A handshake takes at most this long (SECURITY.md advisory 52).
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Above this many handshakes in flight, an address must prove itself by a Retry round trip (SECURITY.md A6).
 const RETRY_ABOVE: usize = 256;
 
@@ -44,13 +46,36 @@ pub struct Acceptor {
     pub callers: Arc<dyn Conversation>,
 }
 
-/// [`Acceptor`] with the token that ends every link.
-pub(super) struct Shared {
-    pub(super) acceptor: Acceptor,
+/// Both sides of the one port, as far as links, enrolments and callers' conversations come in there.
+pub struct Links {
+    acceptor: Acceptor,
+    /// TLS of the TCP side, as it is renewed.
+    pub(super) tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    pub(super) standing: Standing,
+    /// Owner of the links.
+    pub(super) tasks: TaskGroup,
     pub(super) stop: CancellationToken,
 }
 
-impl std::ops::Deref for Shared {
+impl Links {
+    /// Links live in `tasks` until their own end or `stop`. `tls` is for the TCP side.
+    pub fn new(
+        acceptor: Acceptor,
+        tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+        tasks: TaskGroup,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            acceptor,
+            tls,
+            standing: Standing::default(),
+            tasks,
+            stop,
+        })
+    }
+}
+
+impl std::ops::Deref for Links {
     type Target = Acceptor;
 
     fn deref(&self) -> &Acceptor {
@@ -58,16 +83,13 @@ impl std::ops::Deref for Shared {
     }
 }
 
-/// Accepts until `stop`; connections already accepted live on in `tasks` until their own end or `stop`.
+/// Accepts over UDP until the links are stopped; connections already accepted live on until their own end.
 ///
 /// An address that has not proved itself gets a slot while there are plenty, and else a Retry (RFC 9000 section 8.1.2):
 /// a packet smaller than its own, and nothing is kept. One that has proved itself waits for a slot like a TCP
 /// connection, so that a fleet behind one address comes back in the order in which it came.
-pub async fn serve(endpoint: quinn::Endpoint, acceptor: Acceptor, tasks: TaskGroup, stop: CancellationToken) {
-    let shared = Arc::new(Shared {
-        acceptor,
-        stop: stop.clone(),
-    });
+pub async fn serve(endpoint: quinn::Endpoint, shared: Arc<Links>) {
+    let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => return,
@@ -98,7 +120,7 @@ pub async fn serve(endpoint: quinn::Endpoint, acceptor: Acceptor, tasks: TaskGro
 }
 
 /// Serves one connection to its end, or until its slot is needed more by somebody else.
-async fn meet(shared: &Shared, incoming: Incoming, slot: Slot) {
+async fn meet(shared: &Links, incoming: Incoming, slot: Slot) {
     let (evicted, client) = (slot.evicted(), incoming.remote_address());
     tokio::select! {
         () = slot.pass().run(admit(shared, incoming, slot)) => {}
@@ -106,14 +128,14 @@ async fn meet(shared: &Shared, incoming: Incoming, slot: Slot) {
     }
 }
 
-async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
+async fn admit(shared: &Links, incoming: Incoming, slot: Slot) {
     let client = incoming.remote_address().ip();
     let connection = match handshake(incoming).await {
         Ok(connection) => connection,
         Err(Some(why)) => return shared.registrar.stranger(client, why),
         Err(None) => return,
     };
-    let purpose = purpose(shared, &connection);
+    let purpose = shared.purpose(&alpn(&connection), presented(&connection));
     let connection = transport::Connection::from(connection);
     match purpose {
         // The enrolment exchange is anonymous to its end, so it keeps the slot.
@@ -123,18 +145,10 @@ async fn admit(shared: &Shared, incoming: Incoming, slot: Slot) {
             agent::serve(shared, connection, *who).await;
         }
         Purpose::Call(chain, who) => {
-            let caller = CallerConnection {
-                connection,
-                chain,
-                who: *who,
-            };
-            let conversed = tokio::select! {
-                conversed = shared.callers.converse(caller, slot) => conversed,
-                () = shared.stop.cancelled() => Ok(()),
-            };
-            if let Err(why) = conversed {
-                shared.registrar.stranger(client, why);
-            }
+            let who = *who;
+            shared
+                .converse(CallerConnection { connection, chain, who }, client, slot)
+                .await;
         }
         Purpose::None(reason, why, text) => {
             shared.registrar.stranger(client, why);
@@ -163,8 +177,20 @@ async fn handshake(incoming: Incoming) -> Result<Connection, Option<&'static str
     }
 }
 
+fn alpn(connection: &Connection) -> Vec<u8> {
+    let handshake = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok());
+    handshake.and_then(|data| data.protocol).unwrap_or_default()
+}
+
+fn presented(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
+    let any = connection.peer_identity()?;
+    any.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
+}
+
 /// What a connection is for, once its ALPN and certificate have been looked at.
-enum Purpose {
+pub(super) enum Purpose {
     Enroll,
     Link(Box<Authenticated>),
     Call(Vec<CertificateDer<'static>>, Box<Result<Authenticated, VerifyError>>),
@@ -172,38 +198,45 @@ enum Purpose {
     None(Reason, &'static str, String),
 }
 
-fn purpose(shared: &Shared, connection: &Connection) -> Purpose {
-    let handshake = connection
-        .handshake_data()
-        .and_then(|data| data.downcast::<HandshakeData>().ok());
-    let alpn = handshake.and_then(|data| data.protocol).unwrap_or_default();
-    if alpn == ALPN_ENROLL {
-        return Purpose::Enroll;
+impl Links {
+    /// The one place where it is decided whom a purpose is open to, over either transport.
+    pub(super) fn purpose(&self, alpn: &[u8], chain: Option<Vec<CertificateDer<'static>>>) -> Purpose {
+        if alpn == ALPN_ENROLL {
+            return Purpose::Enroll;
+        }
+        if alpn != ALPN_LINK && alpn != ALPN_CALL {
+            return Purpose::None(
+                Reason::Unsupported,
+                "unknown-protocol",
+                "this gateway does not know the application protocol".into(),
+            );
+        }
+        let Some(chain) = chain else {
+            return Purpose::None(
+                Reason::Denied,
+                "no-certificate",
+                "agents and callers must present their certificate".into(),
+            );
+        };
+        let who = self.registrar.authenticate(&chain);
+        if alpn == ALPN_CALL {
+            return Purpose::Call(chain, Box::new(who));
+        }
+        match who {
+            Ok(who) if who.principal().kind() == Kind::Agent => Purpose::Link(Box::new(who)),
+            Ok(_) => Purpose::None(Reason::Denied, "not-an-agent", "only agents link".into()),
+            Err(error) => Purpose::None(Reason::Denied, error.reason(), error.to_string()),
+        }
     }
-    if alpn != ALPN_LINK && alpn != ALPN_CALL {
-        return Purpose::None(
-            Reason::Unsupported,
-            "unknown-protocol",
-            "this gateway does not know the application protocol".into(),
-        );
-    }
-    let Some(chain) = connection
-        .peer_identity()
-        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
-    else {
-        return Purpose::None(
-            Reason::Denied,
-            "no-certificate",
-            "agents and callers must present their certificate".into(),
-        );
-    };
-    let who = shared.registrar.authenticate(&chain);
-    if alpn == ALPN_CALL {
-        return Purpose::Call(*chain, Box::new(who));
-    }
-    match who {
-        Ok(who) if who.principal().kind() == Kind::Agent => Purpose::Link(Box::new(who)),
-        Ok(_) => Purpose::None(Reason::Denied, "not-an-agent", "only agents link".into()),
-        Err(error) => Purpose::None(Reason::Denied, error.reason(), error.to_string()),
+
+    /// A caller's conversation to its end.
+    pub(super) async fn converse(&self, caller: CallerConnection, client: IpAddr, slot: Slot) {
+        let conversed = tokio::select! {
+            conversed = self.callers.converse(caller, slot) => conversed,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        if let Err(why) = conversed {
+            self.registrar.stranger(client, why);
+        }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use super::accept::Shared;
+use super::accept::Links;
 use super::roster::{Link, Turned};
 use super::state::{Action, LinkState};
 
@@ -40,7 +40,7 @@ const IN_CONFLICT: &str = "another machine with this agent's identity is online 
 type Ended = Result<(), (Reason, String)>;
 
 /// Serves a connection whose certificate named an agent.
-pub(super) async fn serve(shared: &Shared, connection: Connection, who: Authenticated) {
+pub(super) async fn serve(shared: &Links, connection: Connection, who: Authenticated) {
     let client = connection.remote_address().ip();
     let outcome = match timeout(HELLO_LIMIT, greet(shared, &connection, &who)).await {
         Ok(Ok(greeted)) => run(shared, greeted, client).await,
@@ -76,7 +76,7 @@ enum Request {
 }
 
 /// Hello, admission, Welcome.
-async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) -> Result<Greeted, (Reason, String)> {
+async fn greet(shared: &Links, connection: &Connection, who: &Authenticated) -> Result<Greeted, (Reason, String)> {
     let (mut send, mut recv) = connection
         .accept()
         .await
@@ -128,7 +128,7 @@ async fn greet(shared: &Shared, connection: &Connection, who: &Authenticated) ->
     })
 }
 
-async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
+async fn run(shared: &Links, greeted: Greeted, client: IpAddr) -> Ended {
     let Greeted {
         link,
         mut state,
@@ -209,7 +209,7 @@ async fn run(shared: &Shared, greeted: Greeted, client: IpAddr) -> Ended {
 }
 
 /// Refuses a link that got no place.
-async fn turn_away(shared: &Shared, link: &Link, send: &mut Sender, turned: Turned) -> Ended {
+async fn turn_away(shared: &Links, link: &Link, send: &mut Sender, turned: Turned) -> Ended {
     let (reason, text) = match &turned {
         Turned::Full => (Reason::Limit, "the gateway has as many links as it may have"),
         Turned::Conflict(conflict) => {
@@ -227,7 +227,7 @@ async fn turn_away(shared: &Shared, link: &Link, send: &mut Sender, turned: Turn
 
 /// Asks the store again: an agent that was deleted between admission and its
 /// place on the roster had no link yet that the deletion could end.
-async fn confirm(shared: &Shared, link: &Arc<Link>) -> Ended {
+async fn confirm(shared: &Links, link: &Arc<Link>) -> Ended {
     match shared.registrar.still_admitted(&link.agent, link.spki).await {
         Ok(()) => Ok(()),
         Err(reason) => Err((reason, format!("this agent may not link: {reason}"))),
@@ -259,7 +259,7 @@ fn hear(link: &Link, requests: &mpsc::Sender<Request>, action: Action) -> Ended 
 
 /// Answers an agent's requests in their order; does not end but by an error.
 async fn answer(
-    shared: &Shared,
+    shared: &Links,
     link: &Link,
     waiting: &mut mpsc::Receiver<Request>,
     mut authority: watch::Receiver<Authority>,
@@ -297,7 +297,7 @@ async fn answer(
     }
 }
 
-async fn answer_offer(shared: &Shared, link: &Link, offer: &Offer) -> Ended {
+async fn answer_offer(shared: &Links, link: &Link, offer: &Offer) -> Ended {
     let answer = shared.registrar.offer(&link.agent, link.spki, offer.clone()).await;
     let answer = answer.map_err(|reason| (reason, format!("the offer was not taken: {reason}")))?;
     if let Some(first) = answer.refused.first() {
@@ -318,7 +318,7 @@ async fn answer_offer(shared: &Shared, link: &Link, offer: &Offer) -> Ended {
     Ok(())
 }
 
-async fn certify(shared: &Shared, link: &Link, key: &str) -> Ended {
+async fn certify(shared: &Links, link: &Link, key: &str) -> Ended {
     let certified = shared
         .registrar
         .certify_host_key(&link.agent, link.spki, key.to_owned());
@@ -332,7 +332,7 @@ async fn certify(shared: &Shared, link: &Link, key: &str) -> Ended {
 
 /// Whether some of the report were refused: told once for a link, whatever the agent goes on reporting.
 async fn take_host_keys(
-    shared: &Shared,
+    shared: &Links,
     link: &Link,
     report: HostKeyReport,
     tell_refused: bool,
@@ -349,7 +349,7 @@ async fn take_host_keys(
     }
 }
 
-async fn renew(shared: &Shared, link: &Link, csr_der: Vec<u8>) -> Ended {
+async fn renew(shared: &Links, link: &Link, csr_der: Vec<u8>) -> Ended {
     let body = match shared.registrar.renew(&link.agent, link.spki, csr_der).await {
         Ok(renewed) => Body::Renewed(renewed),
         Err(reason) => Body::Refused(Refused::new(reason, "the certificate was not renewed")),

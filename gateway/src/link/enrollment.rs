@@ -12,13 +12,13 @@ use fairlead_wire::version;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::accept::Shared;
+use super::accept::Links;
 
 /// From the handshake to the answer.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers one enrolment request.
-pub(super) async fn serve(shared: &Shared, connection: Connection) {
+pub(super) async fn serve(shared: &Links, connection: Connection) {
     let client = connection.remote_address().ip();
     match timeout(EXCHANGE_LIMIT, exchange(shared, &connection)).await {
         Ok(Ok(())) => connection.close(0, "done"),
@@ -30,7 +30,7 @@ pub(super) async fn serve(shared: &Shared, connection: Connection) {
     }
 }
 
-async fn exchange(shared: &Shared, connection: &Connection) -> anyhow::Result<()> {
+async fn exchange(shared: &Links, connection: &Connection) -> anyhow::Result<()> {
     let (mut send, mut recv) = connection.accept().await?;
     let body = frame::read_frame(&mut recv, MAX_PREAUTH_FRAME)
         .await?

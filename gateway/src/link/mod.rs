@@ -7,10 +7,13 @@ mod accept;
 mod agent;
 mod cancel;
 mod enrollment;
+mod head;
 mod quic;
 mod rivals;
 mod roster;
+mod standing;
 mod state;
+mod websocket;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -26,7 +29,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::admission::Slot;
 
-pub use accept::{Acceptor, serve};
+pub use accept::{Acceptor, Links, serve};
 pub use quic::{ResetKey, adopt, bind, settings, with_tls};
 pub use rivals::Conflict;
 pub use roster::{AgentStream, OnlineAgent, OpenError, Question, Roster};

@@ -177,6 +177,7 @@ impl Stage {
         let chain = issue(&authority, None, Kind::Gateway, "gateway", &[DOMAIN.to_owned()], &key);
         let server = tls::gateway_quic(chain, &key, &roots, &[ALPN_LINK]).unwrap();
         let dir = tempfile::tempdir().unwrap();
+        let tcp_tls = Arc::clone(&server);
         let reset_key = ResetKey::load_or_create(&dir.path().join("key")).unwrap();
         let endpoint = bind(([127, 0, 0, 1], 0).into(), settings(server).unwrap(), &reset_key).unwrap();
         let address = endpoint.local_addr().unwrap();
@@ -199,7 +200,9 @@ impl Stage {
         };
         let stop = CancellationToken::new();
         let tasks = TaskGroup::new("test", &stop);
-        tasks.spawn("accept", serve(endpoint, acceptor, tasks.clone(), stop));
+        let tcp_tls = watch::channel(tcp_tls).1;
+        let links = Links::new(acceptor, tcp_tls, tasks.clone(), stop);
+        tasks.spawn("accept", serve(endpoint, links));
         Self {
             memory,
             roster,

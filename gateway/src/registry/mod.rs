@@ -24,7 +24,7 @@ use crate::config::Lives;
 use crate::session::Table;
 use crate::store::{AgentId, StoreHandle};
 
-pub(crate) use conversing::Conversing;
+pub(crate) use conversing::{Conversing, Uplinking};
 
 /// The answers.
 pub(crate) struct Registry {
