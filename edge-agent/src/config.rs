@@ -5,6 +5,7 @@ mod endpoints;
 mod upstream;
 mod upstream_tls;
 mod warnings;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,15 @@ use fairlead_runtime::config_file::{self, HostPort, Mistake};
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
+use crate::link::Ways;
+
 pub use credentials::Credential;
 pub use endpoints::Endpoint;
 use endpoints::WrittenEndpoint;
 pub use upstream::{TcpUpstream, Upstream};
 pub use upstream_tls::{Mode as UpstreamTlsMode, UpstreamTls};
+pub use ways::WaysAsWritten;
+use ways::WrittenTransport;
 
 /// The commented file that the package installs.
 pub const TEMPLATE: &str = include_str!("agent.yaml");
@@ -38,6 +43,10 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// The customer's own audit log.
     pub audit_file: PathBuf,
+    /// By which transports and proxies the gateway is reached.
+    pub ways: Ways,
+    /// The same as the file says it.
+    pub ways_as_written: WaysAsWritten,
     /// Fewer keep-alives, slower to notice a loss.
     pub data_saver: bool,
     /// Whether `builtin:ssh` may run as root, a service or nobody.
@@ -78,6 +87,10 @@ struct Written {
     version: Spanned<u32>,
     gateway: Option<Spanned<OneOrMany>>,
     state_dir: Option<PathBuf>,
+    #[serde(default)]
+    transport: WrittenTransport,
+    proxy: Option<Spanned<String>>,
+    proxy_password_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     endpoints: Vec<Spanned<WrittenEndpoint>>,
     #[serde(default)]
@@ -166,6 +179,7 @@ fn check_with(file: &str, text: &str, secrets: Secrets) -> Result<Config, Vec<Mi
         .as_ref()
         .map(|gateway| checker.gateways(gateway))
         .unwrap_or_default();
+    let (ways, ways_as_written) = checker.ways(&written);
     if let Some(excess) = written.endpoints.get(MAX_ENDPOINTS) {
         checker.at(excess, format!("at most {MAX_ENDPOINTS} endpoints"));
     }
@@ -182,6 +196,8 @@ fn check_with(file: &str, text: &str, secrets: Secrets) -> Result<Config, Vec<Mi
         audit_file: written.audit.file.unwrap_or_else(|| state_dir.join("audit.jsonl")),
         state_dir,
         endpoints,
+        ways,
+        ways_as_written,
         data_saver: written.data_saver,
         allow_service_account: written.builtin_ssh.allow_service_account,
         control_socket: ControlSocket::of(written.control_socket),

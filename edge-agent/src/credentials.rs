@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::enroll;
 use crate::identity_files::{Enrolled, Identity, IdentityFiles};
-use crate::link::{Answer, Credentials};
+use crate::link::{Answer, Credentials, Ways};
 
 /// Between two attempts to renew, at least; a quarter of the certificate's life where that is less (SECURITY.md R14).
 const GAP: Duration = Duration::from_secs(21);
@@ -39,6 +39,7 @@ pub(crate) struct Held {
     enrolled: Enrolled,
     renamed: CancellationToken,
     gateways: Vec<String>,
+    ways: Ways,
     clock: Arc<dyn Clock>,
     current: Mutex<Current>,
 }
@@ -91,6 +92,7 @@ impl Held {
         files: IdentityFiles,
         identity: Identity,
         gateways: Vec<String>,
+        ways: Ways,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let Identity {
@@ -120,6 +122,7 @@ impl Held {
             enrolled,
             renamed: CancellationToken::new(),
             gateways,
+            ways,
             clock,
             current: Mutex::new(current),
         })
@@ -303,9 +306,9 @@ impl Credentials for Held {
             sleep(self.gap()).await;
             self.note_try();
             let (roots, domain) = (self.current().roots.clone(), &self.enrolled.domain);
-            let renewed =
-                enroll::renew_by_proof(&self.gateways, domain, &roots, &self.key, Arc::clone(&self.clock)).await;
-            let renewed = renewed.map_err(|error| error.to_string())?;
+            let clock = Arc::clone(&self.clock);
+            let renewed = enroll::renew_by_proof_by(&self.ways, &self.gateways, domain, &roots, &self.key, clock);
+            let renewed = renewed.await.map_err(|error| error.to_string())?;
             // The roots first: the certificate may come from a new one.
             if !renewed.roots.is_empty() {
                 self.try_trust(&renewed.roots).map_err(|error| format!("{error:#}"))?;

@@ -25,6 +25,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::identity_files::{self, IdentityFiles};
+use crate::link::Ways;
 use crate::{joining, link};
 
 /// From the handshake to the answer.
@@ -97,8 +98,27 @@ pub async fn exchange_as(
     reported: BTreeMap<String, String>,
     proposed_name: &str,
 ) -> Result<Enrolled, EnrollError> {
+    exchange_by(&surroundings()?, join, csr_der, reported, proposed_name).await
+}
+
+/// The ways that the environment allows.
+fn surroundings() -> Result<Ways, EnrollError> {
+    Ways::from_environment().map_err(|error| EnrollError::Unreachable(error.to_string()))
+}
+
+/// As [`exchange_as`], by these ways.
+///
+/// # Errors
+/// See [`EnrollError`].
+pub async fn exchange_by(
+    ways: &Ways,
+    join: &JoinString,
+    csr_der: Vec<u8>,
+    reported: BTreeMap<String, String>,
+    proposed_name: &str,
+) -> Result<Enrolled, EnrollError> {
     let tls = tls::enroll_quic(join.ca_sha256, ALPN_ENROLL).map_err(EnrollError::unusable)?;
-    let connection = link::dial(&join.addresses, &join.domain, &tls, Role::Caller)
+    let connection = link::dial_by(ways, &join.addresses, &join.domain, &tls, Role::Caller)
         .await
         .map_err(|error| {
             if error.refused {
@@ -153,9 +173,24 @@ pub async fn renew_by_proof(
     key: &PrivateKey,
     clock: Arc<dyn Clock>,
 ) -> Result<Enrolled, EnrollError> {
+    renew_by_proof_by(&surroundings()?, gateways, domain, roots, key, clock).await
+}
+
+/// As [`renew_by_proof`], by these ways.
+///
+/// # Errors
+/// See [`EnrollError`].
+pub async fn renew_by_proof_by(
+    ways: &Ways,
+    gateways: &[String],
+    domain: &str,
+    roots: &Roots,
+    key: &PrivateKey,
+    clock: Arc<dyn Clock>,
+) -> Result<Enrolled, EnrollError> {
     let clock = tls::clock(move || clock.now());
     let tls = tls::agent_quic_at(None, roots, ALPN_ENROLL, clock).map_err(EnrollError::unusable)?;
-    let connection = link::dial(gateways, domain, &tls, Role::Caller)
+    let connection = link::dial_by(ways, gateways, domain, &tls, Role::Caller)
         .await
         .map_err(|error| {
             if error.refused {
@@ -234,10 +269,10 @@ async fn ask(connection: &Connection, request: &EnrollRequest) -> anyhow::Result
 /// # Errors
 /// When the agent is enrolled already, the join string is for something else, or the exchange fails.
 pub async fn enroll_agent(join: &JoinString, state_dir: &Path) -> anyhow::Result<identity_files::Enrolled> {
-    enroll_agent_as(join, state_dir, None).await
+    enroll_agent_as(join, state_dir, None, &surroundings()?).await
 }
 
-/// As [`enroll_agent`]. To a fleet's join string the device proposes `name`, or what it proposed before, or its host name.
+/// As [`enroll_agent`], by these ways. To a fleet's join string the device proposes `name`, or what it proposed before, or its host name.
 ///
 /// # Errors
 /// Those of [`enroll_agent`].
@@ -245,6 +280,7 @@ pub async fn enroll_agent_as(
     join: &JoinString,
     state_dir: &Path,
     name: Option<&Label>,
+    ways: &Ways,
 ) -> anyhow::Result<identity_files::Enrolled> {
     if join.kind != JoinKind::Agent {
         bail!(EnrollError::WrongKind(join.kind));
@@ -263,7 +299,7 @@ pub async fn enroll_agent_as(
         None => files.proposed_name()?.or_else(|| joining::label_of(&hostname()?)),
     };
     let text = proposed.as_ref().map(Label::as_str).unwrap_or_default();
-    let answered = exchange_as(join, key.csr_der()?, reported(), text).await;
+    let answered = exchange_by(ways, join, key.csr_der()?, reported(), text).await;
     if let (Err(EnrollError::Pending(_)), Some(name)) = (&answered, &proposed) {
         files.keep_proposed_name(name)?;
     }

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 
 use crate::enroll::{self, EnrollError};
 use crate::identity_files::{Enrolled, IdentityFiles};
+use crate::link::Ways;
 
 /// The first wait, and the shortest.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -28,17 +29,18 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(300);
 /// `say` gets the words for the person who watches. A gateway that is away ends it only before the name is held.
 ///
 /// # Errors
-/// Those of [`enroll::enroll_agent`], but for `pending`.
+/// Those of [`enroll::enroll_agent_as`], but for `pending`.
 pub async fn until_approved(
     join: &JoinString,
     state_dir: &Path,
     name: Option<&Label>,
+    ways: &Ways,
     say: impl Fn(&str),
 ) -> anyhow::Result<Enrolled> {
     let mut waits = Waits::default();
     let mut is_held = false;
     loop {
-        let error = match enroll::enroll_agent_as(join, state_dir, name).await {
+        let error = match enroll::enroll_agent_as(join, state_dir, name, ways).await {
             Ok(enrolled) => return Ok(enrolled),
             Err(error) => error,
         };
@@ -62,11 +64,11 @@ pub async fn until_approved(
 ///
 /// # Errors
 /// Only when the state directory must be put right first; nothing that the network or the gateway does ends it.
-pub async fn by_file(join_file: &Path, state_dir: &Path) -> anyhow::Result<Enrolled> {
+pub async fn by_file(join_file: &Path, state_dir: &Path, ways: &Ways) -> anyhow::Result<Enrolled> {
     let mut waits = Waits::default();
     let mut told = String::new();
     loop {
-        let error = match attempt(join_file, state_dir).await {
+        let error = match attempt(join_file, state_dir, ways).await {
             Ok(enrolled) => return Ok(enrolled),
             Err(error) => error,
         };
@@ -90,10 +92,10 @@ pub async fn by_file(join_file: &Path, state_dir: &Path) -> anyhow::Result<Enrol
     }
 }
 
-async fn attempt(join_file: &Path, state_dir: &Path) -> anyhow::Result<Enrolled> {
+async fn attempt(join_file: &Path, state_dir: &Path, ways: &Ways) -> anyhow::Result<Enrolled> {
     let text = config_file::read_secret(join_file)?;
     let join = JoinString::parse(text.expose_secret())?;
-    enroll::enroll_agent(&join, state_dir).await
+    enroll::enroll_agent_as(&join, state_dir, None, ways).await
 }
 
 /// The join file that belongs to a configuration file: `join` beside `agent.yaml`, `NAME.join` beside `NAME.yaml`.

@@ -296,7 +296,13 @@ impl Parts {
             some => some.to_vec(),
         };
         let domain = identity.enrolled.domain.clone();
-        let credentials = Arc::new(Held::new(files, identity, gateways.clone(), clock)?);
+        let credentials = Arc::new(Held::new(
+            files,
+            identity,
+            gateways.clone(),
+            config.ways.clone(),
+            clock,
+        )?);
         let renamed = credentials.renamed();
         let (offers, offered) = watch::channel(introduction.offer.clone());
         let (host_keys, keys_read) = watch::channel(Vec::new());
@@ -305,6 +311,7 @@ impl Parts {
             gateways,
             domain,
             credentials,
+            ways: config.ways.clone(),
             data_saver: config.data_saver,
             introduction,
             offers: offered,

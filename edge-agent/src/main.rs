@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use fairlead_agent::command::{Arguments, Command, Enroll};
 use fairlead_agent::console::Shown;
+use fairlead_agent::link::Ways;
 use fairlead_agent::machine::CopiedState;
 use fairlead_agent::{Agent, config, enroll, first_run, joining};
 use fairlead_identity::join::JoinString;
@@ -101,9 +102,9 @@ async fn enroll_here(asked: &Enroll, config: &config::Config, file: &Path) -> Re
         go_on_as(&account, &arguments, text.as_bytes())?;
     } else {
         let enrolled = if asked.no_wait {
-            enroll::enroll_agent_as(&join, &config.state_dir, asked.name.as_ref()).await
+            enroll::enroll_agent_as(&join, &config.state_dir, asked.name.as_ref(), &config.ways).await
         } else {
-            joining::until_approved(&join, &config.state_dir, asked.name.as_ref(), say).await
+            joining::until_approved(&join, &config.state_dir, asked.name.as_ref(), &config.ways, say).await
         };
         let enrolled = enrolled.map_err(|error| failed(&error, enroll_code(&error)))?;
         if let Some(name) = asked.name.as_ref()
@@ -166,7 +167,7 @@ fn not_seen(error: std::io::Error) -> Failure {
 async fn serve(config: config::Config, file: &Path, join_file: &Path) -> Result<(), Failure> {
     let mut signals = stop::signals().map_err(|error| failed(&error.into(), 1))?;
     if joining::is_wanted(join_file, &config.state_dir).map_err(|error| failed(&error, 78))?
-        && !enrolled_by(join_file, &config.state_dir, &mut signals).await?
+        && !enrolled_by(join_file, &config.state_dir, &config.ways, &mut signals).await?
     {
         return Ok(());
     }
@@ -249,12 +250,17 @@ async fn reload(agent: &Agent) {
 }
 
 /// Enrols by a join file, for as long as it takes; `false` when the agent is told to stop before.
-async fn enrolled_by(join_file: &Path, state_dir: &Path, signals: &mut stop::Signals) -> Result<bool, Failure> {
+async fn enrolled_by(
+    join_file: &Path,
+    state_dir: &Path,
+    ways: &Ways,
+    signals: &mut stop::Signals,
+) -> Result<bool, Failure> {
     // Approval may take days; for the service manager the agent is up.
     notify::ready();
     notify::status("waits for its enrolment");
     tokio::select! {
-        enrolled = joining::by_file(join_file, state_dir) => {
+        enrolled = joining::by_file(join_file, state_dir, ways) => {
             let enrolled = enrolled.map_err(|error| failed(&error, 78))?;
             say(&format!("enrolled as {} by {}", enrolled.principal, join_file.display()));
             notify::status("enrolled");

@@ -117,7 +117,7 @@ impl Checker<'_> {
     }
 }
 
-fn password(file: &Path) -> Result<SecretString, String> {
+pub(super) fn password(file: &Path) -> Result<SecretString, String> {
     let password = config_file::read_secret(file).map_err(|error| error.to_string())?;
     match password.expose_secret() {
         "" => Err(format!("{} is empty", file.display())),

@@ -38,7 +38,14 @@ impl Device {
         files.save(&chain, &[issuer.root_der().to_vec()], &enrolled).unwrap();
         let clock = ManualClock::new(now);
         let identity = files.load().unwrap();
-        let held = Held::new(files, identity, enrolled.gateways, Arc::new(clock.clone())).unwrap();
+        let held = Held::new(
+            files,
+            identity,
+            enrolled.gateways,
+            Ways::default(),
+            Arc::new(clock.clone()),
+        )
+        .unwrap();
         Self {
             held,
             issuer,

@@ -20,7 +20,7 @@ use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
 pub use backoff::Backoff;
-pub use dial::{DialError, dial};
+pub use dial::{Choice, DialError, Proxies, Proxy, ProxyError, Ways, dial, dial_by};
 pub use shell::run;
 pub use state::Introduction;
 
@@ -90,6 +90,8 @@ pub struct Settings {
     pub domain: String,
     /// The agent's certificate, which changes while the agent runs.
     pub credentials: Arc<dyn Credentials>,
+    /// By which transports and proxies.
+    pub ways: Ways,
     /// Fewer keep-alives.
     pub data_saver: bool,
     /// What the agent says of itself.

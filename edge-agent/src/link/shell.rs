@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::state::{Command, Event, LinkState};
-use super::{GatewayStream, Sessions, Settings, Status, StatusSender, Stop, dial};
+use super::{GatewayStream, Sessions, Settings, Status, StatusSender, Stop, dial_by};
 
 /// A frame must leave within this, or the gateway counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -209,7 +209,8 @@ impl Shell {
         } else {
             Role::Agent
         };
-        let dialled = dial(
+        let dialled = dial_by(
+            &self.settings.ways,
             &self.settings.gateways,
             &self.settings.domain,
             &self.settings.credentials.tls(),
@@ -229,7 +230,10 @@ impl Shell {
                     Err(_) => Err("the gateway takes no control stream".into()),
                 }
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                self.must_renew |= error.expired;
+                Err(error.to_string())
+            }
         };
         match opened {
             Ok(live) => {

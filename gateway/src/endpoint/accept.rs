@@ -124,13 +124,7 @@ enum Arrived {
 }
 
 /// Serves one connection to its end.
-async fn meet(
-    behind: &Behind,
-    only: Option<&'static Kind>,
-    stream: TcpStream,
-    client: SocketAddr,
-    slot: Slot,
-) {
+async fn meet(behind: &Behind, only: Option<&'static Kind>, stream: TcpStream, client: SocketAddr, slot: Slot) {
     let pass = slot.pass();
     let Behind { faces, tls, uplinks } = behind;
     let arrival = async {

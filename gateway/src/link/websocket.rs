@@ -48,7 +48,8 @@ impl Links {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match timeout(HANDSHAKE_LIMIT, self.meet(begun, client)).await {
+        let pass = slot.pass();
+        match timeout(HANDSHAKE_LIMIT, pass.run(self.meet(begun, client))).await {
             Ok(Ok(arrived)) => self.lead(arrived, client, slot).await,
             Ok(Err(Some(why))) => self.registrar.stranger(client.ip(), why),
             Ok(Err(None)) => {}

@@ -70,6 +70,8 @@ impl Connection {
     pub fn permit_bytes(&self, count: u32) {
         match self {
             Self::Quic(connection) => connection.set_receive_window(VarInt::from_u32(count)),
+            // Each stream has a TCP connection of its own, and the kernel's windows.
+            Self::WebSocket(_) => {}
         }
     }
 
