@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use fairlead_identity::name::{EndpointUrl, Label};
 use fairlead_runtime::frame;
-use fairlead_runtime::transport::{self, Connection, Kind, Receiver, Sender};
+use fairlead_runtime::transport::{self, Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, Ping};
 use fairlead_wire::id::BootId;
@@ -26,10 +26,6 @@ use crate::access::Permit;
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long an agent may take to answer a question, which dials nothing.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
-/// The agent lets only so many streams be open; a place must come free within this.
-const STREAM_LIMIT: Duration = Duration::from_secs(2);
-/// Over WebSocket the agent may have to dial first, which takes four round trips.
-const DIAL_LIMIT: Duration = Duration::from_secs(6);
 /// An older link of the same agent that does not answer within this is dead (SECURITY.md P8).
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// After a start, requests wait this long for their agent to come back instead of failing.
@@ -407,11 +403,7 @@ impl Link {
 
     /// Sends an `Open`, and what the caller has said already, on a stream of its own and reads the answer.
     pub(super) async fn exchange(&self, request: Open, said: &[u8]) -> Result<(open::Body, AgentStream), OpenError> {
-        let limit = match self.connection.kind() {
-            Kind::Quic => STREAM_LIMIT,
-            Kind::WebSocket => DIAL_LIMIT,
-        };
-        let opened = timeout(limit, self.connection.open()).await;
+        let opened = timeout(self.connection.opens_within(), self.connection.open()).await;
         let (mut to_agent, mut from_agent) = opened
             .map_err(|_| OpenError::new(Reason::Limit, "the agent takes no further sessions"))?
             .map_err(|error| OpenError::new(Reason::Offline, error.to_string()))?;

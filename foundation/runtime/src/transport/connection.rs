@@ -41,6 +41,15 @@ impl Connection {
         }
     }
 
+    /// How long [`Self::open`] may take: the peer lets only so many streams be open, and a place must come free within this.
+    /// Over WebSocket it may have to dial first, which takes four round trips.
+    pub fn opens_within(&self) -> Duration {
+        match self {
+            Self::Quic(_) => Duration::from_secs(2),
+            Self::WebSocket(_) => Duration::from_secs(6),
+        }
+    }
+
     /// Waits for a stream that the peer opens. Cancel safe.
     ///
     /// # Errors
