@@ -15,6 +15,8 @@ mod databases;
 mod explain;
 #[path = "connect/outages.rs"]
 mod outages;
+#[path = "connect/pools.rs"]
+mod pools;
 #[path = "connect/shells.rs"]
 mod shells;
 #[path = "connect/stage.rs"]

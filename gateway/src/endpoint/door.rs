@@ -20,20 +20,21 @@ const ASKED_LIMIT: usize = 200;
 
 /// Finds endpoints by what callers name: a host, its site and a port.
 pub trait Directory: Send + Sync + 'static {
-    /// The endpoint of HOST.SITE at `port` and the agent that owns it, whether or not the agent is online.
-    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Option<Target>>;
+    /// The endpoint of HOST.SITE at `port` and the agent that owns it, whether or not the agent is online; several where
+    /// they are a pool, none where there is no such endpoint.
+    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Target>>;
     /// The next endpoints after `after`, in an order that stays; an empty page is the end, `None` a store that failed.
     fn page<'a>(&'a self, site: Option<&'a Label>, after: Option<&'a Target>) -> Answer<'a, Option<Vec<Target>>>;
     /// Everything that answers to HOST.SITE at `port`, with the SSH host keys that callers of it are to know.
     fn keyed<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Keyed>>;
-    /// The endpoint of HOST.SITE that speaks the first of these protocols which the host has; `None` where it has
+    /// As [`Directory::find`], the endpoint that speaks the first of these protocols which the host has; none where it has
     /// several of that one, which a name alone does not tell apart.
     fn find_speaking<'a>(
         &'a self,
         host: &'a Label,
         site: &'a Label,
         protocols: &'a [Protocol],
-    ) -> Answer<'a, Option<Target>>;
+    ) -> Answer<'a, Vec<Target>>;
 }
 
 /// What a caller asks for, in their own words.
@@ -155,9 +156,8 @@ impl Door {
         spoken: Spoken,
         client: SocketAddr,
     ) -> Result<Session, Denial> {
-        let request = self.requested(session, caller, wanted, spoken, client).await?;
-        let permit = self.gate.decide(&request)?;
-        self.sessions.open(permit).await
+        let (request, members) = self.requested(session, caller, wanted, spoken, client).await?;
+        self.open(request, members).await
     }
 
     /// What comes of a request before the client has said anything in the endpoint's own protocol: the way in of callers
@@ -178,7 +178,7 @@ impl Door {
             // The URL alone says which face it is for, whether or not there is such an endpoint.
             return Ok(Approach::Unspoken(fresh()));
         }
-        let request = self
+        let (request, members) = self
             .requested(fresh(), caller, wanted, Spoken::default(), client)
             .await?;
         if request
@@ -189,12 +189,34 @@ impl Door {
             self.gate.may_speak(&request)?;
             return Ok(Approach::Unspoken(request.session));
         }
-        let permit = self.gate.decide(&request)?;
-        let session = self.sessions.open(permit).await?;
+        let session = self.open(request, members).await?;
         Ok(Approach::Open(Box::new(session)))
     }
 
-    /// Everything that the gate looks at, as it stands now.
+    /// Decides and opens; a session that one member of a pool does not open is tried once on each other, under a permit of
+    /// its own for that agent.
+    async fn open(&self, mut request: AccessRequest, others: Vec<Target>) -> Result<Session, Denial> {
+        let mut others = others.into_iter().peekable();
+        let mut before = None;
+        loop {
+            let permit = match self.gate.decide(&request) {
+                Ok(permit) => permit,
+                Err(denial) => return Err(before.unwrap_or(denial)),
+            };
+            let unopened = match self.sessions.open(permit, others.peek().is_some()).await {
+                Ok(session) => return Ok(session),
+                Err(unopened) => unopened,
+            };
+            let Some(next) = others.next().filter(|_| unopened.elsewhere) else {
+                return Err(unopened.denial);
+            };
+            before = Some(unopened.denial);
+            request.target = Some(next);
+            request.now = self.clock.now();
+        }
+    }
+
+    /// Everything that the gate looks at, as it stands now, and the other members of a pool.
     async fn requested(
         &self,
         session: SessionId,
@@ -202,7 +224,7 @@ impl Door {
         wanted: Wanted<'_>,
         spoken: Spoken,
         client: SocketAddr,
-    ) -> Result<AccessRequest, Denial> {
+    ) -> Result<(AccessRequest, Vec<Target>), Denial> {
         // Before anything is looked up, so that no change in between goes unseen.
         let as_of = self.sessions.changes_noted();
         let asked = wanted.asked();
@@ -213,28 +235,42 @@ impl Door {
             };
             return Err(self.gate.shut_out(&request));
         };
-        let target = self.find(wanted).await;
-        Ok(AccessRequest {
+        let mut members = self.find(wanted).await;
+        if members.len() > 1 {
+            let now = self.clock.now();
+            // Rules may read which agent it is: where some may be asked, only those are.
+            let (allowed, other): (Vec<_>, Vec<_>) = members
+                .into_iter()
+                .partition(|member| self.gate.foresees(&present, member, client, now));
+            members = if allowed.is_empty() { other } else { allowed };
+            self.sessions.order(&mut members);
+        }
+        let mut members = members.into_iter();
+        let target = members.next();
+        let request = AccessRequest {
             session,
             spoken,
             ..self.request(&Arc::new(present), asked, target, client, as_of)
-        })
+        };
+        Ok((request, members.collect()))
     }
 
-    async fn find(&self, wanted: Wanted<'_>) -> Option<Target> {
+    /// The endpoint that is wanted: several targets where it is a pool, none where there is none.
+    async fn find(&self, wanted: Wanted<'_>) -> Vec<Target> {
         let named = |host| name::parse_host(host, &self.domain).ok();
         match wanted {
-            Wanted::Port(host, port) => {
-                let (host, site) = named(host)?;
-                self.directory.find(&host, &site, port).await
-            }
-            Wanted::Speaking(host, protocols) => {
-                let (host, site) = named(host)?;
-                self.directory.find_speaking(&host, &site, protocols).await
-            }
+            Wanted::Port(host, port) => match named(host) {
+                Some((host, site)) => self.directory.find(&host, &site, port).await,
+                None => Vec::new(),
+            },
+            Wanted::Speaking(host, protocols) => match named(host) {
+                Some((host, site)) => self.directory.find_speaking(&host, &site, protocols).await,
+                None => Vec::new(),
+            },
             Wanted::Exactly(url) => {
-                let found = self.directory.find(&url.host, &url.site, url.port).await;
-                found.filter(|target| target.endpoint == *url)
+                let mut found = self.directory.find(&url.host, &url.site, url.port).await;
+                found.retain(|target| target.endpoint == *url);
+                found
             }
         }
     }
@@ -276,7 +312,9 @@ impl Door {
         act: Option<&str>,
         client: SocketAddr,
     ) -> (Outlook, bool) {
-        let target = self.find(Wanted::Exactly(url)).await;
+        let mut members = self.find(Wanted::Exactly(url)).await;
+        self.sessions.order(&mut members);
+        let target = members.into_iter().next();
         let found = target.as_ref().map(|target| {
             let outlook = self.gate.outlook(caller, target, act, client, self.clock.now());
             (outlook, self.sessions.is_online(target))

@@ -223,7 +223,7 @@ fn is_live(key: &CallerKeyRow, now: i64) -> bool {
 }
 
 impl Directory for Registry {
-    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Option<Target>> {
+    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Target>> {
         Box::pin(async move {
             let (site_name, host_name) = (site.to_string(), host.to_string());
             let owners = self
@@ -231,11 +231,11 @@ impl Directory for Registry {
                 .run(move |store| store.endpoint_owner(&site_name, &host_name, port))
                 .await;
             match owners {
-                Ok(owners) => owners.into_iter().find_map(|owner| target(owner, host, site, port)),
+                Ok(owners) => members(owners, host, site, port),
                 Err(error) => {
                     let error: StoreError = error;
                     tracing::error!(%error, "an endpoint could not be looked up");
-                    None
+                    Vec::new()
                 }
             }
         })
@@ -246,7 +246,7 @@ impl Directory for Registry {
         host: &'a Label,
         site: &'a Label,
         protocols: &'a [Protocol],
-    ) -> Answer<'a, Option<Target>> {
+    ) -> Answer<'a, Vec<Target>> {
         Box::pin(async move {
             let (site_name, host_name) = (site.to_string(), host.to_string());
             let owned = self
@@ -256,19 +256,22 @@ impl Directory for Registry {
             let owned = owned.inspect_err(|error: &StoreError| {
                 tracing::error!(%error, "an endpoint could not be looked up");
             });
-            let owned = owned.ok()?;
+            let Ok(owned) = owned else { return Vec::new() };
             let speaking = |protocol: &Protocol| -> Vec<(u16, Candidate)> {
                 let speaks = |(_, owner): &&(u16, Candidate)| owner.protocol == protocol.as_str();
                 owned.iter().filter(speaks).cloned().collect()
             };
-            let found = protocols.iter().map(speaking).find(|found| !found.is_empty())?;
+            let found = protocols.iter().map(speaking).find(|found| !found.is_empty());
+            let found = found.unwrap_or_default();
             // Several agents may stand for one port; several ports are several endpoints.
-            let first = found.first().map(|(port, _)| *port)?;
-            if found.iter().any(|(port, _)| *port != first) {
-                return None;
+            let Some((port, _)) = found.first().cloned() else {
+                return Vec::new();
+            };
+            if found.iter().any(|(other, _)| *other != port) {
+                return Vec::new();
             }
-            let mut found = found.into_iter();
-            found.find_map(|(port, owner)| target(owner, host, site, port))
+            let owners = found.into_iter().map(|(_, owner)| owner).collect();
+            members(owners, host, site, port)
         })
     }
 
@@ -335,6 +338,18 @@ fn listed(row: OwnedEndpoint) -> Option<Target> {
     let site = row.owner.agent.site.parse().ok()?;
     let host = row.host.parse().ok()?;
     target(row.owner, &host, &site, row.port)
+}
+
+/// The members of a pool, where every agent that offers the endpoint lets others stand beside it; else the first of them.
+fn members(owners: Vec<Candidate>, host: &Label, site: &Label, port: u16) -> Vec<Target> {
+    let Some(protocol) = owners.first().map(|first| first.protocol.clone()) else {
+        return Vec::new();
+    };
+    let same: Vec<Candidate> = owners.into_iter().filter(|owner| owner.protocol == protocol).collect();
+    let is_pool = same.iter().all(|owner| owner.pooling);
+    let at_most = if is_pool { same.len() } else { 1 };
+    let targets = same.into_iter().filter_map(|owner| target(owner, host, site, port));
+    targets.take(at_most).collect()
 }
 
 fn target(owner: Candidate, host: &Label, site: &Label, port: u16) -> Option<Target> {

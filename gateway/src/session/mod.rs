@@ -4,12 +4,13 @@
 mod cancel;
 mod changes;
 mod open;
+mod pool;
 mod review;
 mod table;
 
 pub use cancel::{CancelSeat, NotCancelled};
 pub use changes::Changed;
-pub use open::{Carried, Session, Sessions};
+pub use open::{Carried, Session, Sessions, Unopened};
 pub use review::{Answer, Facts, Reviewer, WouldCut};
 pub use table::{Ceilings, SessionRow, Table};
 

@@ -9,6 +9,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::cancel::{CancelSeat, Cancels};
+use super::pool::{self, Doubts};
 use super::table::{Place, Table};
 use crate::access::{Denial, Permit, Target, Trail};
 use crate::link::{AgentStream, OpenError, Roster};
@@ -20,6 +21,7 @@ pub struct Sessions {
     table: Arc<Table>,
     pub(super) trail: Trail,
     pub(super) cancels: Arc<Cancels>,
+    doubts: Arc<Doubts>,
 }
 
 /// A session that the agent has opened; bytes may flow.
@@ -51,6 +53,15 @@ pub struct Carried {
     pub reason: Option<Reason>,
 }
 
+/// Why a session was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unopened {
+    /// For the caller.
+    pub denial: Denial,
+    /// Whether another member of a pool may be asked: this one is away, or cannot.
+    pub elsewhere: bool,
+}
+
 impl Sessions {
     /// Sessions over the agents of `roster`, entered in `table`.
     pub fn new(roster: Arc<Roster>, table: Arc<Table>, trail: Trail) -> Self {
@@ -59,7 +70,17 @@ impl Sessions {
             table,
             trail,
             cancels: Arc::default(),
+            doubts: Arc::default(),
         }
+    }
+
+    /// Puts the members of a pool in the order in which they are to be asked.
+    pub fn order(&self, members: &mut [Target]) {
+        let (is_online, sessions) = (
+            |member: &Target| self.is_online(member),
+            |member: &Target| self.table.through(member),
+        );
+        self.doubts.order(members, is_online, sessions);
     }
 
     /// How many changes were noted so far, for [`crate::access::AccessRequest::as_of`].
@@ -76,8 +97,9 @@ impl Sessions {
     ///
     /// # Errors
     /// A [`Denial`] with what a permitted caller may be told: `offline`, `upstream-failed`, `limit`, or `denied` when
-    /// the agent's own file says no. Its `session.end` line is in the audit.
-    pub async fn open(&self, permit: Permit) -> Result<Session, Denial> {
+    /// the agent's own file says no. Its `session.end` line is in the audit. With `may_go_elsewhere` an agent that does not
+    /// answer within 2 s is offline.
+    pub async fn open(&self, permit: Permit, may_go_elsewhere: bool) -> Result<Session, Unopened> {
         let mut account = Account {
             permit: Arc::new(permit),
             counters: Arc::default(),
@@ -85,29 +107,53 @@ impl Sessions {
             settled: false,
             place: None,
         };
-        match self.opened(&mut account).await {
+        match self.opened(&mut account, may_go_elsewhere).await {
             Ok(stream) => Ok(Session {
                 account,
                 stream,
                 cancels: Arc::clone(&self.cancels),
             }),
-            Err(OpenError { reason, detail }) => Err(Denial {
-                session: account.settle(Some(reason), &detail),
-                told: reason.told_to_caller(true),
-            }),
+            Err(OpenError { reason, detail }) => {
+                let entered = account.place.is_some() && !account.permit.lapse().is_cancelled();
+                let is_away = matches!(
+                    reason,
+                    Reason::Offline | Reason::AgentStopping | Reason::UpstreamFailed | Reason::Limit
+                );
+                let denial = Denial {
+                    session: account.settle(Some(reason), &detail),
+                    told: reason.told_to_caller(true),
+                };
+                Err(Unopened {
+                    denial,
+                    elsewhere: entered && is_away,
+                })
+            }
         }
     }
 
-    async fn opened(&self, account: &mut Account) -> Result<AgentStream, OpenError> {
+    async fn opened(&self, account: &mut Account, may_go_elsewhere: bool) -> Result<AgentStream, OpenError> {
         let ended = |reason| OpenError {
             reason,
             detail: String::new(),
         };
         let place = self.table.enter(&account.permit, &account.counters).map_err(ended)?;
         account.place = Some(place);
+        let target = account.permit.target();
         tokio::select! {
-            opened = self.roster.open(&account.permit) => opened,
+            opened = self.roster.open(&account.permit) => {
+                if opened.is_ok() {
+                    self.doubts.clear(target);
+                }
+                opened
+            }
             reason = account.permit.lapse().cancelled() => Err(ended(reason)),
+            () = after(may_go_elsewhere.then_some(pool::PATIENCE)) => {
+                self.doubts.note(target);
+                Err(OpenError {
+                    reason: Reason::Offline,
+                    detail: "the agent did not answer within 2 s; another one is asked".to_owned(),
+                })
+            }
         }
     }
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use fairlead_identity::name::Protocol;
+use fairlead_identity::name::{Label, Protocol};
 use fairlead_runtime::relay::Counters;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
 use super::changes::{Changed, Changes};
-use crate::access::{Caller, CallerId, CallerKind, Given, Permit};
+use crate::access::{Caller, CallerId, CallerKind, Given, Permit, Target};
 
 /// How many sessions there may be.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ struct Rows {
     live: BTreeMap<SessionId, Row>,
     /// The same sessions by caller, for the limits of callers.
     of_caller: BTreeMap<CallerId, BTreeSet<SessionId>>,
+    /// How many go through each agent, by site and name.
+    through: BTreeMap<(Label, Label), usize>,
     /// Why no session is taken any longer. Beside the rows: who waits for an emptied table must not miss a late one.
     closed: Option<Reason>,
 }
@@ -128,6 +130,8 @@ impl Table {
         };
         rows.live.insert(permit.session(), row);
         rows.of_caller.entry(caller.id()).or_default().insert(permit.session());
+        let through = rows.through.entry(agent_of(&permit.given().target)).or_default();
+        *through = through.saturating_add(1);
         self.count.send_replace(rows.live.len());
         // After it stands in the table: a change is either seen here, or its review sees the session.
         if permit.as_of() != self.changes.count() {
@@ -160,6 +164,12 @@ impl Table {
                 bytes_out: row.counters.to_caller(),
             })
             .collect()
+    }
+
+    /// How many sessions go through the agent of an endpoint.
+    pub(super) fn through(&self, target: &Target) -> usize {
+        let rows = self.rows();
+        rows.through.get(&agent_of(target)).copied().unwrap_or_default()
     }
 
     /// How many sessions live.
@@ -243,6 +253,13 @@ impl Rows {
 
     fn remove(&mut self, session: SessionId) {
         let Some(row) = self.live.remove(&session) else { return };
+        let agent = agent_of(&row.given.target);
+        if let Some(through) = self.through.get_mut(&agent) {
+            *through = through.saturating_sub(1);
+            if *through == 0 {
+                self.through.remove(&agent);
+            }
+        }
         let caller = row.given.caller.id();
         let own = self.of_caller.entry(caller.clone()).or_default();
         own.remove(&session);
@@ -250,6 +267,10 @@ impl Rows {
             self.of_caller.remove(&caller);
         }
     }
+}
+
+fn agent_of(target: &Target) -> (Label, Label) {
+    (target.site.clone(), target.agent.clone())
 }
 
 impl Drop for Place {

@@ -24,7 +24,7 @@ fn scene() -> (OpenGate, Arc<Table>, Sessions) {
 async fn a_closed_table_takes_no_session_and_says_why() {
     let (gate, table, sessions) = scene();
     table.close(Reason::GatewayStopping);
-    let denial = sessions.open(gate.permit()).await.unwrap_err();
+    let denial = sessions.open(gate.permit(), false).await.unwrap_err().denial;
     assert_eq!(denial.told, Reason::GatewayStopping);
     assert_eq!(gate.audited(), ["session.permit", "session.end gateway-stopping"]);
 }
@@ -39,15 +39,15 @@ async fn a_stop_ends_whoever_waits_for_an_agent_and_the_audit_knows() {
         table.end_all(Reason::GatewayStopping);
         table.emptied().await;
     };
-    let (opened, ()) = tokio::join!(sessions.open(gate.permit()), stop);
-    assert_eq!(opened.unwrap_err().told, Reason::GatewayStopping);
+    let (opened, ()) = tokio::join!(sessions.open(gate.permit(), false), stop);
+    assert_eq!(opened.unwrap_err().denial.told, Reason::GatewayStopping);
     assert_eq!(gate.audited(), ["session.permit", "session.end gateway-stopping"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_permit_loses_its_end_when_its_task_is_cut_off() {
     let (gate, table, sessions) = scene();
-    let cut = tokio::time::timeout(Duration::from_secs(1), sessions.open(gate.permit())).await;
+    let cut = tokio::time::timeout(Duration::from_secs(1), sessions.open(gate.permit(), false)).await;
     assert!(cut.is_err(), "it still waited");
     assert!(table.is_empty());
     assert_eq!(gate.audited(), ["session.permit", "session.end caller-gone"]);
