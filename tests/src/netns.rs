@@ -1,40 +1,86 @@
 //! Network namespaces: places with an address of their own on this machine, for devices that a test wants elsewhere.
 //!
-//! A test that needs them runs itself again inside `unshare --net` ([`again_in_one`]), so that nothing has to be cleaned
-//! up: with the last process, the namespace and every link in it are gone. Inside, [`Place`]s hang off it by a pair of
-//! virtual interfaces each. All of it needs root.
+//! A test that needs them runs itself again inside `unshare --net` ([`alone`]), so that nothing has to be cleaned up: with
+//! the last process, the namespace and every link in it are gone. Inside, [`Place`]s hang off it by a pair of virtual
+//! interfaces each, and a [`Place`] may be a [router](NatRouter) that others are behind. All of it needs root.
+
+mod delay;
+mod place;
+mod router;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::clients::{self, Running, stock};
-use crate::programs::until;
+use crate::clients::{self, stock};
+
+pub use delay::Delay;
+pub use place::Place;
+pub use router::{NatRouter, Path as NetworkPath};
 
 /// Where the middle is reached from every place.
 pub const MIDDLE: &str = "10.77.0.1";
+/// Set in a test's second life.
+const INSIDE: &str = "FAIRLEAD_TEST_INSIDE_NETNS";
+/// What a second life prints at its end.
+const PROOF: &str = "REACHED ITS END";
+/// What the lab of networks is made of, and where Debian has it.
+const TOOLS: &[(&str, &str)] = &[
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables-nft", "iptables"),
+    ("conntrack", "conntrack"),
+    ("ethtool", "ethtool"),
+];
 
-/// Runs the test of this name again in a network namespace of its own, with `flag` set in its environment, and fails where
-/// that fails. `proof` must be among what it prints, which is returned.
-pub async fn again_in_one(test: &str, flag: &str, proof: &str) -> String {
-    let missing: Vec<&str> = ["unshare", "nsenter", "ip", "nft", "setpriv"]
-        .into_iter()
-        .filter(|tool| !on_path(tool))
+/// The whole of a test that wants a network of its own: `inside` runs in a network namespace in which only this test and its
+/// children live. Without root it is skipped, loudly.
+///
+/// `test` is the test's own name, by which it is run again.
+pub fn alone(test: &str, inside: impl Future<Output = ()>) {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: {test} was NOT run: network namespaces need root; run tests/run as root");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    if std::env::var_os(INSIDE).is_some() {
+        runtime.block_on(inside);
+        println!("{PROOF}");
+        return;
+    }
+    println!("{}", runtime.block_on(again(test)));
+}
+
+/// Runs the test of this name again inside, and returns what it printed; fails where it fails.
+async fn again(test: &str) -> String {
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| !on_path(tool))
+        .map(|(_, package)| *package)
         .collect();
     assert!(
         missing.is_empty(),
-        "this test needs {}: apt-get install iproute2 nftables util-linux",
-        missing.join(", ")
+        "this test needs what is missing here: apt-get install {}",
+        missing.join(" ")
     );
     let mut again = sbin("unshare");
-    again.arg("--net").arg("--").arg(std::env::current_exe().unwrap());
-    again.args(["--exact", test, "--nocapture"]).env(flag, "1");
+    again
+        .arg("--net")
+        .arg("--")
+        .arg(std::env::current_exe().expect("a test knows its own path"));
+    again.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
     let finished = clients::run(again).await;
     assert!(
-        finished.status.success() && finished.text().contains(proof),
+        finished.status.success() && finished.text().contains(PROOF),
         "inside the namespace: {}: {}{}",
         finished.status,
         finished.text(),
@@ -47,75 +93,6 @@ pub async fn again_in_one(test: &str, flag: &str, proof: &str) -> String {
 pub async fn be_the_middle() {
     ip(&["link", "set", "lo", "up"]).await;
     ip(&["address", "add", &format!("{MIDDLE}/32"), "dev", "lo"]).await;
-}
-
-/// A network namespace beside the middle, with one way out: to the middle.
-pub struct Place {
-    /// Its own address.
-    pub address: String,
-    holder: u32,
-    // The namespace lives as long as its only process.
-    _life: Running,
-}
-
-impl Place {
-    /// Place `number`, 1 to 254: 10.77.NUMBER.2.
-    pub async fn new(number: u8) -> Self {
-        let mut life = sbin("unshare");
-        life.args(["--net", "--", "sh", "-c", "echo $$; exec sleep 3600"]);
-        life.stdin(Stdio::null());
-        let mut life = Running::start(life);
-        let holder = life.line().await.parse().expect("the holder's process id");
-        let (near, far) = (format!("fl{number}"), format!("fl{number}p"));
-        let (gate, address) = (format!("10.77.{number}.1"), format!("10.77.{number}.2"));
-        let pid = format!("{holder}");
-        ip(&[
-            "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &pid,
-        ])
-        .await;
-        ip(&["address", "add", &format!("{gate}/24"), "dev", &near]).await;
-        ip(&["link", "set", &near, "up"]).await;
-        let place = Self {
-            address: address.clone(),
-            holder,
-            _life: life,
-        };
-        place.ip(&["link", "set", "lo", "up"]).await;
-        place
-            .ip(&["address", "add", &format!("{address}/24"), "dev", &far])
-            .await;
-        place.ip(&["link", "set", &far, "up"]).await;
-        place.ip(&["route", "add", "default", "via", &gate]).await;
-        // An interface says at once that it is up, and carries a little later.
-        until("the place reaches the middle", Duration::from_secs(10), async || {
-            let looked = clients::run(place.within(&sbin_with("ip", &["route", "get", MIDDLE]))).await;
-            looked.status.success().then_some(())
-        })
-        .await;
-        place
-    }
-
-    /// The same program, run in this place.
-    pub fn within(&self, program: &Command) -> Command {
-        let program = program.as_std();
-        let mut inside = sbin("nsenter");
-        inside
-            .arg(format!("--net=/proc/{}/ns/net", self.holder))
-            .arg("--")
-            .arg(program.get_program())
-            .args(program.get_args());
-        inside
-    }
-
-    /// The namespace's name, as `readlink /proc/self/ns/net` prints it in this place.
-    pub fn name(&self) -> String {
-        let link = std::fs::read_link(Path::new("/proc").join(self.holder.to_string()).join("ns/net"));
-        link.expect("the holder lives").display().to_string()
-    }
-
-    async fn ip(&self, arguments: &[&str]) {
-        clients::run(self.within(&sbin_with("ip", arguments))).await.succeeded();
-    }
 }
 
 /// Makes every address there is one of this namespace: a connection to anywhere leaves its process, and meets whoever

@@ -34,9 +34,6 @@ use tokio::net::TcpListener;
 
 use cases::cases;
 
-/// Set in the test's second life.
-const INSIDE: &str = "FAIRLEAD_ADDRESSES_INSIDE";
-const TEST: &str = "no_name_leads_the_agent_to_an_address_outside_its_file";
 /// The group by which nftables tells the agent apart.
 const AGENT_GROUP: &str = "64125";
 /// The port behind every endpoint.
@@ -71,24 +68,7 @@ struct Case {
 
 #[test]
 fn no_name_leads_the_agent_to_an_address_outside_its_file() {
-    if !nix::unistd::geteuid().is_root() {
-        println!(
-            "SKIPPED: the addresses were NOT tested: a network namespace and nftables need root; run tests/run as root"
-        );
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if std::env::var_os(INSIDE).is_some() {
-        runtime.block_on(inside());
-        return;
-    }
-    println!(
-        "{}",
-        runtime.block_on(netns::again_in_one(TEST, INSIDE, "ADDRESSES HELD"))
-    );
+    netns::alone("no_name_leads_the_agent_to_an_address_outside_its_file", inside());
 }
 
 async fn inside() {

@@ -31,8 +31,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-/// Set in the test's second life.
-const INSIDE: &str = "FAIRLEAD_BOUNDARY_INSIDE";
 /// Groups by which nftables tells the programs apart; nobody else has them.
 const GATEWAY_GROUP: &str = "64123";
 const AGENT_GROUP: &str = "64124";
@@ -46,23 +44,7 @@ const OUTSIDE: &[&str] = &[
 
 #[test]
 fn no_connection_leaves_the_gateway_whatever_is_asked_of_it() {
-    if !nix::unistd::geteuid().is_root() {
-        println!(
-            "SKIPPED: the boundary was NOT tested: a network namespace and nftables need root; run tests/run as root"
-        );
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if std::env::var_os(INSIDE).is_some() {
-        runtime.block_on(inside());
-        return;
-    }
-    let test = "no_connection_leaves_the_gateway_whatever_is_asked_of_it";
-    let proof = netns::again_in_one(test, INSIDE, "BOUNDARY HELD");
-    println!("{}", runtime.block_on(proof));
+    netns::alone("no_connection_leaves_the_gateway_whatever_is_asked_of_it", inside());
 }
 
 async fn inside() {

@@ -19,46 +19,29 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use fairlead_tests::clients::{self, Running, asks_for_all};
-use fairlead_tests::netns::{self, MIDDLE, Place};
+use fairlead_tests::netns::{self, Place};
 use fairlead_tests::programs::{
     AgentHome, DEVICE, Daemon, GatewayHome, PATIENCE, UserHome, account, throw_away, until,
 };
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-/// Set in the test's second life.
-const INSIDE: &str = "FAIRLEAD_DUPLICATE_INSIDE";
-const PROOF: &str = "THE FIRST KEPT SERVING";
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 /// While a conflict stands, the place changes hands at most once in this.
 const SWITCH_EVERY: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_copied_device_is_reported_within_five_seconds_and_the_first_keeps_serving() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: duplicates were NOT tested: network namespaces need root; run tests/run as root");
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if std::env::var_os(INSIDE).is_some() {
-        runtime.block_on(inside());
-        return;
-    }
-    let name = "a_copied_device_is_reported_within_five_seconds_and_the_first_keeps_serving";
-    println!("{}", runtime.block_on(netns::again_in_one(name, INSIDE, PROOF)));
+    netns::alone(
+        "a_copied_device_is_reported_within_five_seconds_and_the_first_keeps_serving",
+        inside(),
+    );
 }
 
 async fn inside() {
     netns::be_the_middle().await;
     let dir = throw_away();
-    let mut home = GatewayHome::plan(&dir.path().join("gateway"));
-    home.listen = "0.0.0.0".parse().unwrap();
-    home.announce = format!("{MIDDLE}:{}", home.port);
-    home.write();
-    home.init().await.succeeded();
+    let home = GatewayHome::in_the_middle(&dir.path().join("gateway")).await;
     let _gateway = home.start().await;
     let (here, elsewhere) = (Place::new(1).await, Place::new(2).await);
     let device = home
@@ -141,7 +124,6 @@ async fn inside() {
     let agents = home.json(&["agents", "list"]).await;
     assert_eq!(agents["agents"].as_array().unwrap().len(), 0);
     assert_eq!(home.metric("fairlead_panics_total").await, Some(0));
-    println!("{PROOF}");
 }
 
 fn start_in(place: &Place, device: &AgentHome) -> Daemon {

@@ -34,9 +34,6 @@ use fairlead_wire::version::VERSION_MAX;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
-/// Set in the test's second life.
-const INSIDE: &str = "FAIRLEAD_HOSTILE_GATEWAY_INSIDE";
-const TEST: &str = "a_hostile_gateway_cannot_make_the_agent_dial_outside_its_file";
 /// The group by which nftables tells the agent apart.
 const AGENT_GROUP: &str = "64126";
 /// Opens in one go, and streams of them at a time.
@@ -46,23 +43,9 @@ const FLOOD_GROWTH_KIB: u64 = 64 * 1024;
 
 #[test]
 fn a_hostile_gateway_cannot_make_the_agent_dial_outside_its_file() {
-    if !nix::unistd::geteuid().is_root() {
-        println!(
-            "SKIPPED: the hostile gateway was NOT tested: a network namespace and nftables need root; run tests/run as root"
-        );
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    if std::env::var_os(INSIDE).is_some() {
-        runtime.block_on(inside());
-        return;
-    }
-    println!(
-        "{}",
-        runtime.block_on(netns::again_in_one(TEST, INSIDE, "THE FILE HELD"))
+    netns::alone(
+        "a_hostile_gateway_cannot_make_the_agent_dial_outside_its_file",
+        inside(),
     );
 }
 

@@ -82,6 +82,16 @@ impl GatewayHome {
         home
     }
 
+    /// As [`Self::set_up`], reached by every place of the lab of networks; only inside [`crate::netns::alone`].
+    pub async fn in_the_middle(dir: &Path) -> Self {
+        let mut home = Self::plan(dir);
+        home.listen = Ipv4Addr::UNSPECIFIED;
+        home.announce = format!("{}:{}", crate::netns::MIDDLE, home.port);
+        home.write();
+        home.init().await.succeeded();
+        home
+    }
+
     /// Writes both files anew.
     pub fn write(&self) {
         let (dir, port, metrics, announce) = (self.dir.display(), self.port, self.metrics, &self.announce);
@@ -253,6 +263,13 @@ impl AgentHome {
     /// A file of the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Adds lines to agent.yaml; a running agent does not know them yet.
+    pub fn add(&self, lines: &str) {
+        let file = self.path("agent.yaml");
+        let text = std::fs::read_to_string(&file).expect("agent.yaml is read");
+        write(&file, &(text + lines));
     }
 
     /// The lines of the agent's own audit log that have each of these texts.

@@ -1,0 +1,123 @@
+//! Delay: the kernels that tests run on need not have `netem`, so packets wait in this process (NFQUEUE).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nfq::{Message, Queue, Verdict};
+
+use super::sbin_with;
+use crate::clients;
+
+/// Packets that may wait: one second of 100 Mbit/s and more.
+const WAITING: u32 = 20_000;
+/// How often the queue is looked at; delays are this exact.
+const LOOK: Duration = Duration::from_micros(300);
+/// What is read of each packet, which is only let go.
+const HEADER: u16 = 64;
+/// The queue of each interface is numbered by its name, `flNUMBER`.
+const PREFIX: &str = "fl";
+
+/// Holds every packet that comes or goes by one interface of the middle. Ends when dropped.
+pub struct Delay {
+    interface: String,
+    number: u16,
+    micros: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Delay {
+    /// Nothing waits until [`Self::set`].
+    pub fn on(interface: &str) -> Self {
+        let number: u16 = interface
+            .strip_prefix(PREFIX)
+            .and_then(|number| number.parse().ok())
+            .expect("an interface of the lab");
+        let mut queue = Queue::open().expect("the kernel hands packets out (NFQUEUE)");
+        queue.bind(number).expect("the queue's number is free");
+        queue.set_queue_max_len(number, WAITING).expect("a long queue");
+        queue.set_copy_range(number, HEADER).expect("headers only");
+        queue.set_nonblocking(true);
+        let micros = Arc::new(AtomicU64::new(0));
+        let ended = Arc::new(AtomicBool::new(false));
+        let hold = {
+            let (micros, ended) = (Arc::clone(&micros), Arc::clone(&ended));
+            move || hold(queue, &micros, &ended)
+        };
+        // A thread: it must not wait for the tests that it slows down.
+        let thread = std::thread::Builder::new()
+            .name("delay".into())
+            .spawn(hold)
+            .expect("a thread");
+        Self {
+            interface: interface.to_owned(),
+            number,
+            micros,
+            ended,
+            thread: Some(thread),
+        }
+    }
+
+    /// What each packet waits from now on.
+    pub async fn set(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).expect("a short delay");
+        let before = self.micros.swap(micros, Ordering::Relaxed);
+        // Without a delay nothing makes the detour.
+        match (before, micros) {
+            (0, 1..) => self.lead_through("-A").await,
+            (1.., 0) => self.lead_through("-D").await,
+            _ => {}
+        }
+    }
+
+    async fn lead_through(&self, change: &str) {
+        let number = self.number.to_string();
+        for (chain, direction) in [("PREROUTING", "-i"), ("POSTROUTING", "-o")] {
+            let queued = [
+                "-t",
+                "mangle",
+                change,
+                chain,
+                direction,
+                &self.interface,
+                "-j",
+                "NFQUEUE",
+            ];
+            let queued = [&queued[..], &["--queue-num", &number, "--queue-bypass"]].concat();
+            clients::run(sbin_with("iptables-nft", &queued)).await.succeeded();
+        }
+    }
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Lets packets go in their order, each after its time.
+fn hold(mut queue: Queue, micros: &AtomicU64, ended: &AtomicBool) {
+    let mut waiting: VecDeque<(Instant, Message)> = VecDeque::new();
+    while !ended.load(Ordering::Relaxed) {
+        while let Ok(packet) = queue.recv() {
+            let delay = Duration::from_micros(micros.load(Ordering::Relaxed));
+            waiting.push_back((Instant::now() + delay, packet));
+        }
+        let now = Instant::now();
+        while waiting.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, mut packet)) = waiting.pop_front() else {
+                break;
+            };
+            packet.set_verdict(Verdict::Accept);
+            // A packet whose interface is gone cannot go anywhere.
+            drop(queue.verdict(packet));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
