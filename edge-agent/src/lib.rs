@@ -21,6 +21,7 @@ pub mod console;
 pub mod control;
 mod counted;
 mod credentials;
+pub mod doctor;
 pub mod enroll;
 pub mod first_run;
 #[cfg(feature = "builtin-ssh")]
@@ -69,8 +70,11 @@ use statement_log::StatementLogs;
 
 pub use reload::Reloaded;
 
-/// How long sessions may go on after the agent was told to stop.
+/// How long sessions may go on after the agent was told to stop. Short: an agent is often restarted from inside one of its
+/// own sessions, which waits for that restart.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the last session has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A running agent.
 pub struct Agent {
@@ -129,6 +133,7 @@ impl Agent {
             crowd: Crowd::new(),
             ssh_used: Arc::default(),
             statement_logs: StatementLogs::default(),
+            stopping: CancellationToken::new(),
             tasks: sessions.clone(),
         });
         #[cfg(feature = "builtin-ssh")]
@@ -161,6 +166,13 @@ impl Agent {
             tasks.spawn("control-socket", control::serve(socket, Arc::new(desk), tasks.clone()));
         }
         tasks.spawn("standing", standing::keep_told(status.clone()));
+        tasks.spawn("watch-network", {
+            let watching = link::watch_network(parts.network);
+            let told_to_end = tasks.token().clone();
+            async move {
+                let _told = told_to_end.run_until_cancelled(watching).await;
+            }
+        });
         tasks.spawn_critical(
             "link",
             link::run(
@@ -217,9 +229,18 @@ impl Agent {
         self.tasks.token().cancelled().await;
     }
 
-    /// Ends sessions, then the link.
+    /// Takes no further sessions, lets those that run finish for 10 s, ends the rest as `agent-stopping`, then the link.
     pub async fn stop(self) {
         // Order: sessions first, so that their last bytes and their audit lines find the link alive.
+        self.services.stopping.cancel();
+        let finished = async {
+            while !self.sessions.is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(STOP_GRACE, finished).await.is_err() {
+            tracing::info!(sessions = self.sessions.len(), "ending sessions that outlast the stop");
+        }
         let leftover = self.sessions.stop(STOP_GRACE).await;
         if !leftover.is_empty() {
             tracing::warn!(sessions = leftover.count(), "sessions cut off");
@@ -263,6 +284,8 @@ struct Parts {
         expect(dead_code, reason = "kept so that the receiver stays open")
     )]
     host_keys: watch::Sender<Vec<HostKeyReport>>,
+    /// For the changes of this machine's network.
+    network: watch::Sender<u64>,
     builtin: Option<Builtin>,
     /// When the certificate on disk began: the time is not before that.
     begins: SystemTime,
@@ -306,6 +329,7 @@ impl Parts {
         let renamed = credentials.renamed();
         let (offers, offered) = watch::channel(introduction.offer.clone());
         let (host_keys, keys_read) = watch::channel(Vec::new());
+        let (network, network_changes) = watch::channel(0);
         let seed = rand::random();
         let settings = Settings {
             gateways,
@@ -316,6 +340,7 @@ impl Parts {
             introduction,
             offers: offered,
             host_keys: keys_read,
+            network: network_changes,
             seed,
         };
         Ok(Self {
@@ -324,6 +349,7 @@ impl Parts {
             settings,
             offers,
             host_keys,
+            network,
             builtin,
             begins,
             renamed,
@@ -341,5 +367,6 @@ fn hello() -> Hello {
         reported: enroll::reported(),
         // Filled in for each link: they change while the agent runs.
         roots_sha256: Vec::new(),
+        link: 0,
     }
 }

@@ -83,6 +83,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             ));
             Ok(())
         }
+        Command::Doctor { json } => show(&doctor::show(&doctor::examine(&config).await, json)),
         Command::Enroll(enroll) => enroll_here(&enroll, &config, &arguments.config).await,
         Command::Run => {
             let join_file = joining::join_file(&arguments.config);

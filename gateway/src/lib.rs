@@ -145,6 +145,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let meters = Meters::new(&metrics);
         let trail = Trail::new(Arc::clone(&audit), meters.clone());
+        access::settle(&trail, &audit_path);
         let gate = Arc::new(Gate::new(policy, trail.clone()));
         let roster = Roster::new(config.limits.links);
         let table = Table::new(ceilings(&config));
@@ -362,8 +363,10 @@ impl Gateway {
 
     /// Stops in order; sessions may go on for `grace`.
     pub async fn stop(self, grace: Duration) {
-        // 1. Nobody new: no connections, and no sessions over those that are there.
+        // 1. Nobody new: no connections, and no sessions over those that are there. Agents are told, so that they know what
+        //    the end of their link will mean.
         self.table.close(Reason::GatewayStopping);
+        self.roster.drain(grace);
         self.faces_stop.cancel();
         // 2. Sessions finish, until grace ends; then their permits lapse and the callers are told.
         if timeout(grace, self.table.emptied()).await.is_err() {
@@ -373,7 +376,7 @@ impl Gateway {
         // Whoever waits for an agent's answer is in the table too, and is told by the lapse.
         let _still_there = timeout(STEP_LIMIT, self.table.emptied()).await;
         self.clients.stop(STEP_LIMIT).await;
-        // 3. Links close; agents are told and dial again.
+        // 3. Links close; agents dial again, each at its own moment.
         self.links_stop.cancel();
         self.links.stop(STEP_LIMIT).await;
         self.quic.close(

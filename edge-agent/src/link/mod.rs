@@ -5,6 +5,7 @@
 
 mod backoff;
 mod dial;
+mod roam;
 mod shell;
 mod state;
 
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub use backoff::Backoff;
 pub use dial::{Choice, DialError, Proxies, Proxy, ProxyError, Ways, dial, dial_by};
+pub use roam::watch_network;
 pub use shell::run;
 pub use state::Introduction;
 
@@ -100,6 +102,8 @@ pub struct Settings {
     pub offers: watch::Receiver<Offer>,
     /// The host keys of SSH servers behind the endpoints, in messages as they are sent, whenever they are read anew.
     pub host_keys: watch::Receiver<Vec<HostKeyReport>>,
+    /// Changes whenever this machine's network does ([`watch_network`]).
+    pub network: watch::Receiver<u64>,
     /// Seed of the waits between dials.
     pub seed: u64,
 }

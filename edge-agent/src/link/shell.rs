@@ -70,6 +70,7 @@ enum Happening {
     Stream(GatewayStream),
     Offer(Offer),
     HostKeys(Vec<HostKeyReport>),
+    NetworkChanged,
     Lost(String),
 }
 
@@ -92,6 +93,7 @@ impl Shell {
                 }
                 Happening::Offer(offer) => self.state.handle(self.began.elapsed(), Event::Offer(offer)),
                 Happening::HostKeys(keys) => self.state.handle(self.began.elapsed(), Event::HostKeys(keys)),
+                Happening::NetworkChanged => self.state.handle(self.began.elapsed(), Event::NetworkChanged),
                 Happening::Lost(why) => self.lose(why),
             };
             for command in commands {
@@ -181,6 +183,12 @@ impl Shell {
                 } else {
                     text
                 });
+            }
+            Command::Draining(within) => {
+                tracing::info!(
+                    ?within,
+                    "the gateway will stop; sessions on this link may finish until then"
+                );
             }
             Command::TurnedAway(refused) => {
                 let reason = refused.known_reason();
@@ -289,7 +297,12 @@ impl Shell {
 
 /// Waits for whatever happens next. Cancel safe.
 async fn next(due: Option<Instant>, live: Option<&mut Live>, settings: &mut Settings) -> Happening {
-    let Settings { offers, host_keys, .. } = settings;
+    let Settings {
+        offers,
+        host_keys,
+        network,
+        ..
+    } = settings;
     let time = async {
         match due {
             Some(due) => tokio::time::sleep_until(due).await,
@@ -310,17 +323,26 @@ async fn next(due: Option<Instant>, live: Option<&mut Live>, settings: &mut Sett
             Err(_) => std::future::pending().await,
         }
     };
+    let moved = async {
+        match network.changed().await {
+            Ok(()) => Happening::NetworkChanged,
+            // Nobody watches it.
+            Err(_) => std::future::pending().await,
+        }
+    };
     let Some(Live { connection, frames, .. }) = live else {
         return tokio::select! {
             () = time => Happening::Time,
             offer = offer => offer,
             keys = keys => keys,
+            moved = moved => moved,
         };
     };
     tokio::select! {
         () = time => Happening::Time,
         offer = offer => offer,
         keys = keys => keys,
+        moved = moved => moved,
         frame = frames.next() => match frame {
             Ok(Some(body)) => match codec::decode_body(&body) {
                 Ok(frame) => Happening::Frame(frame),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use fairlead_wire::control::{
-    Authority, Body, Control, Hello, HostKeyReport, HostKeyRequest, Offer, OfferAnswer, Ping, Pong,
+    Authority, Body, Control, Drain, Hello, HostKeyReport, HostKeyRequest, Offer, OfferAnswer, Ping, Pong,
 };
 use fairlead_wire::refusal::{Reason, Refused};
 use fairlead_wire::version;
@@ -19,6 +19,10 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// A link that stood this long was good: the next wait begins small again. Less than the keep-alive's 7 s, by which a
 /// quiet link notices that its gateway was restarted: each restart finds the first, short wait.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
+/// A gateway that stops spreads its agents over at most this, whatever it says.
+const HINT_CAP: Duration = Duration::from_secs(30);
+/// The ping that follows a change of this machine's network; nobody waits for its answer.
+const NETWORK_CHANGED: u64 = 1;
 
 /// What the agent says of itself and offers.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,8 @@ pub(super) enum Event {
     Offer(Offer),
     /// The host keys of upstreams were read: this is all that is known.
     HostKeys(Vec<HostKeyReport>),
+    /// Addresses or routes of this machine have changed.
+    NetworkChanged,
 }
 
 /// What the shell is to do.
@@ -71,6 +77,8 @@ pub(super) enum Command {
     Close(Reason, String),
     /// The gateway turned us away; say so to the operator.
     TurnedAway(Refused),
+    /// The gateway will stop, after this long at the latest; sessions on this link finish.
+    Draining(Duration),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +86,8 @@ enum Phase {
     /// Dial at this time.
     Waiting {
         until: Duration,
+        /// Nothing that happens here makes it sooner.
+        patient: bool,
     },
     Dialling,
     /// Hello is sent; Welcome and the answer to the offer must come by then.
@@ -87,6 +97,8 @@ enum Phase {
     },
     Up {
         since: Duration,
+        /// The gateway will stop, and asks for this wait after the end of the link.
+        come_back_in: Option<Duration>,
     },
 }
 
@@ -121,7 +133,10 @@ impl LinkState {
         Self {
             introduction,
             backoff: Backoff::new(seed),
-            phase: Phase::Waiting { until: Duration::ZERO },
+            phase: Phase::Waiting {
+                until: Duration::ZERO,
+                patient: false,
+            },
             certify_at: None,
             renew_at: None,
             host_keys: Vec::new(),
@@ -146,7 +161,7 @@ impl LinkState {
     /// When [`Self::handle_time`] wants to be called; `None` while only events matter.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Waiting { until } | Phase::Greeting { until, .. } => Some(until),
+            Phase::Waiting { until, .. } | Phase::Greeting { until, .. } => Some(until),
             Phase::Dialling => None,
             Phase::Up { .. } => [self.certify_at, self.renew_at].into_iter().flatten().min(),
         }
@@ -155,7 +170,7 @@ impl LinkState {
     /// The deadline has come.
     pub(super) fn handle_time(&mut self, now: Duration) -> Vec<Command> {
         match self.phase {
-            Phase::Waiting { until } if now >= until => {
+            Phase::Waiting { until, .. } if now >= until => {
                 self.phase = Phase::Dialling;
                 vec![Command::Dial]
             }
@@ -187,12 +202,10 @@ impl LinkState {
                 }))]
             }
             Event::Lost => {
-                if matches!(self.phase, Phase::Up { since } if now.saturating_sub(since) >= PROVEN_AFTER) {
-                    self.backoff.reset();
-                }
-                self.wait(now);
+                self.handle_loss(now);
                 Vec::new()
             }
+            Event::NetworkChanged => self.handle_network(now),
             Event::RenewIn(wait) => {
                 self.renew_at = Some(now.saturating_add(wait));
                 Vec::new()
@@ -225,6 +238,44 @@ impl LinkState {
         }
     }
 
+    fn handle_loss(&mut self, now: Duration) {
+        if let Phase::Up { since, come_back_in } = self.phase {
+            if come_back_in.is_some() || now.saturating_sub(since) >= PROVEN_AFTER {
+                self.backoff.reset();
+            }
+            if let Some(wait) = come_back_in {
+                return self.wait_for(now, wait);
+            }
+        }
+        self.wait(now);
+    }
+
+    fn handle_network(&mut self, now: Duration) -> Vec<Command> {
+        if let Phase::Waiting { until, patient: false } = self.phase {
+            // What failed may succeed by the network that has come: with the first, short wait.
+            self.backoff.reset();
+            let soon = now.saturating_add(self.backoff.wait());
+            self.phase = Phase::Waiting {
+                until: until.min(soon),
+                patient: false,
+            };
+        }
+        if !self.is_welcome() {
+            return Vec::new();
+        }
+        // The gateway learns at once where this agent is, before it has anything to send.
+        let ping = Ping { nonce: NETWORK_CHANGED };
+        vec![send(Body::Ping(ping))]
+    }
+
+    fn handle_drain(&mut self, drain: &Drain) -> Vec<Command> {
+        let Phase::Up { come_back_in, .. } = &mut self.phase else {
+            return Vec::new();
+        };
+        *come_back_in = Some(Duration::from_millis(drain.reconnect_in_ms).min(HINT_CAP));
+        vec![Command::Draining(Duration::from_millis(drain.within_ms))]
+    }
+
     fn handle_frame(&mut self, now: Duration, body: Body) -> Vec<Command> {
         match body {
             Body::Refused(refused) => self.handle_refusal(now, refused),
@@ -247,7 +298,10 @@ impl LinkState {
             Body::OfferAnswer(answer) => {
                 // Answered again when the gateway's bindings change; the link is as old as it was.
                 if !matches!(self.phase, Phase::Up { .. }) {
-                    self.phase = Phase::Up { since: now };
+                    self.phase = Phase::Up {
+                        since: now,
+                        come_back_in: None,
+                    };
                 }
                 let mut commands = vec![Command::Up(answer)];
                 commands.extend(self.report());
@@ -265,6 +319,7 @@ impl LinkState {
             }
             Body::Authority(authority) => vec![Command::TrustAuthority(authority)],
             Body::Renewed(renewed) => vec![Command::KeepCertificate(renewed.certificate_chain)],
+            Body::Drain(drain) => self.handle_drain(&drain),
             Body::Ping(Ping { nonce }) => vec![send(Body::Pong(Pong { nonce }))],
             // Messages that only agents send, or that a later issue gives a meaning to, change nothing.
             _ => Vec::new(),
@@ -333,12 +388,16 @@ impl LinkState {
     fn wait_apart(&mut self, now: Duration) {
         let wait = self.backoff.next_apart();
         self.wait_for(now, wait);
+        if let Phase::Waiting { patient, .. } = &mut self.phase {
+            *patient = true;
+        }
     }
 
     fn wait_for(&mut self, now: Duration, wait: Duration) {
         self.certify_at = None;
         self.phase = Phase::Waiting {
             until: now.saturating_add(wait),
+            patient: false,
         };
     }
 }
@@ -347,5 +406,7 @@ fn send(body: Body) -> Command {
     Command::Send(Control { body: Some(body) })
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use fairlead_identity::name::Protocol;
 use fairlead_runtime::audit::AuditLog;
 use fairlead_runtime::clock::Clock;
+use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_runtime::transport::{Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
@@ -62,6 +63,8 @@ pub(crate) struct Services {
     /// Told when a session to an SSH server of the customer's begins.
     pub(crate) ssh_used: Arc<Notify>,
     pub(crate) statement_logs: StatementLogs,
+    /// The agent stops: those that run may finish, and no further one begins.
+    pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskGroup,
 }
 
@@ -71,7 +74,7 @@ impl Sessions for Services {
     }
 
     fn begin(self: Arc<Self>, stream: GatewayStream) {
-        if self.tasks.token().is_cancelled() {
+        if self.stopping.is_cancelled() || self.tasks.token().is_cancelled() {
             return self.turn_away(stream, Reason::AgentStopping);
         }
         if self.tasks.len() >= usize::try_from(SESSIONS).unwrap_or(usize::MAX) || !self.crowd.has_room() {

@@ -7,6 +7,7 @@
 
 mod open;
 mod record;
+mod unended;
 mod verify;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::tasks::TaskGroup;
 
 pub use record::{Line, Record};
+pub use unended::unended;
 pub use verify::{BadLine, FirstBad, Verified, verify, verify_since};
 
 /// The version of the schema, the field `v` of every line.

@@ -31,6 +31,7 @@ pub(crate) fn hello() -> Hello {
             ("os", "Debian GNU/Linux 12"),
         ]),
         roots_sha256: vec![vec![0xA1; 32], vec![0xA2; 32]],
+        link: 0,
     }
 }
 

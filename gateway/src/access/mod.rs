@@ -4,6 +4,7 @@
 //! by value, so a new face cannot forget to ask. Deliberately not here: who the caller is (the faces), which agents are
 //! online (`link::roster`), how bytes flow (`session`).
 
+mod aftermath;
 mod caller;
 mod gate;
 mod meters;
@@ -12,6 +13,7 @@ mod permit;
 pub(crate) mod testing;
 mod trail;
 
+pub use aftermath::settle;
 pub use caller::{Caller, CallerId, CallerKind, Credential};
 pub(crate) use gate::BUILTIN_SSH_ACTS;
 pub use gate::{AccessRequest, Gate, Outlook, Present, Spoken, Target, decide_again_by, question};

@@ -90,6 +90,9 @@ async fn greet(shared: &Links, connection: &Connection, who: &Authenticated) -> 
         Action::Close(reason, text) => return refuse(&mut send, reason, text).await,
         _ => return Err((Reason::Malformed, "the first message must be Hello".into())),
     };
+    if shared.roster.is_draining() {
+        return refuse(&mut send, Reason::GatewayStopping, "this gateway will stop".into()).await;
+    }
     let boot = hello
         .boot_id()
         .map_err(|error| (Reason::Malformed, error.to_string()))?;
@@ -103,6 +106,7 @@ async fn greet(shared: &Links, connection: &Connection, who: &Authenticated) -> 
     let link = Arc::new(Link {
         agent,
         boot,
+        number: hello.link,
         spki: *who.spki_sha256(),
         connection: connection.clone(),
         since: SystemTime::now(),

@@ -1,11 +1,14 @@
 //! Who is online, and the way to them. Opening a stream takes a [`Permit`].
 
-use std::collections::BTreeMap;
+mod drain;
+mod links;
+mod messages;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_identity::name::Label;
 use fairlead_runtime::frame;
 use fairlead_runtime::transport::{self, Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
@@ -13,7 +16,6 @@ use fairlead_wire::control::{Body, Control, Ping};
 use fairlead_wire::id::BootId;
 use fairlead_wire::open::{self, Explained, Open, OpenAnswer};
 use fairlead_wire::refusal::Reason;
-use fairlead_wire::version::EXPLAIN;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,6 +23,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::AgentKey;
 use super::rivals::{Conflict, Machine, Moment, Rivals};
 use crate::access::Permit;
+use links::Links;
+pub use messages::Question;
+pub(super) use messages::open_message;
 
 /// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
@@ -36,6 +41,8 @@ const START_GRACE: Duration = Duration::from_secs(15);
 pub(super) struct Link {
     pub(super) agent: AgentKey,
     pub(super) boot: BootId,
+    /// Which of the agent's links it is.
+    pub(super) number: u32,
     /// The key the agent linked with.
     pub(super) spki: [u8; 32],
     pub(super) connection: Connection,
@@ -72,12 +79,13 @@ pub struct Roster {
     limit: usize,
     changed: watch::Sender<u64>,
     began: Instant,
+    draining: AtomicBool,
 }
 
 /// Who has a place, and who else wants it.
 #[derive(Debug)]
 struct Seats {
-    links: BTreeMap<AgentKey, Arc<Link>>,
+    links: Links,
     rivals: Rivals,
 }
 
@@ -130,12 +138,13 @@ impl Roster {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             seats: Mutex::new(Seats {
-                links: BTreeMap::new(),
+                links: Links::default(),
                 rivals: Rivals::new(limit),
             }),
             limit,
             changed: watch::Sender::new(0),
             began: Instant::now(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -155,8 +164,7 @@ impl Roster {
         let seats = self.seats();
         seats
             .links
-            .values()
-            .filter(|link| link.is_confirmed())
+            .serving()
             .map(|link| OnlineAgent {
                 agent: link.agent.clone(),
                 address: link.connection.remote_address(),
@@ -188,14 +196,14 @@ impl Roster {
 
     /// Puts a link on the roster. It serves once it is [confirmed](Self::confirm).
     ///
-    /// An older link of the same agent gives way when it is of the same boot, has a key that is no longer the agent's, or
-    /// does not answer a probe; when it lives, it keeps serving and the newcomer is turned away (SECURITY.md P8). Tells
+    /// An older link of the same agent gives way when it is the same link of the same boot, has a key that is no longer the
+    /// agent's, or does not answer a probe; other links of the same boot stay beside it. When one of another boot lives, it keeps serving and the newcomer is turned away (SECURITY.md P8). Tells
     /// when the place was a known other machine's.
     pub(super) async fn attach(&self, link: Arc<Link>) -> Result<Option<Conflict>, Turned> {
-        let mut dead = None;
+        let mut dead = Vec::new();
         // Another newcomer may take the place while the older link is probed: then that one is asked too.
         loop {
-            match self.take_place(&link, dead.as_ref())? {
+            match self.take_place(&link, &dead)? {
                 Place::Taken(switch) => return Ok(switch),
                 Place::Held(present) if present.answers_a_probe().await => {
                     let (at, switched) = (self.moment(), present.took_over.get().copied());
@@ -204,25 +212,22 @@ impl Roster {
                     let conflict = seats.rivals.turned_away(&link.agent, serving, newcomer, switched, at);
                     return Err(Turned::Conflict(conflict));
                 }
-                Place::Held(present) => dead = Some(present),
+                Place::Held(present) => dead.push(present),
             }
         }
     }
 
     /// Gives `link` its agent's place, or returns who has it and must be probed first. `dead` failed the probe.
-    fn take_place(&self, link: &Arc<Link>, dead: Option<&Arc<Link>>) -> Result<Place, Turned> {
+    fn take_place(&self, link: &Arc<Link>, dead: &[Arc<Link>]) -> Result<Place, Turned> {
         let (at, machine) = (self.moment(), link.machine());
         let mut seats = self.seats();
         let Seats { links, rivals } = &mut *seats;
-        let present = links.get(&link.agent);
-        if let Some(present) = present
-            && present.spki == link.spki
-            && present.boot != link.boot
-            && dead.is_none_or(|dead| !Arc::ptr_eq(dead, present))
-        {
-            return Ok(Place::Held(Arc::clone(present)));
+        let is_dead = |other| dead.iter().any(|dead| Arc::ptr_eq(dead, other));
+        let mut present = links.of(&link.agent).iter();
+        if let Some(rival) = present.find(|other| other.is_a_rival_of(link) && !is_dead(other)) {
+            return Ok(Place::Held(Arc::clone(rival)));
         }
-        if present.is_none() && links.len() >= self.limit {
+        if links.before(link).is_none() && links.len() >= self.limit {
             return Err(Turned::Full);
         }
         if !rivals.may_serve(&link.agent, &machine, at)
@@ -231,9 +236,9 @@ impl Roster {
             return Err(Turned::Conflict(conflict));
         }
         let switch = rivals.serves(&link.agent, machine, at);
-        let displaced = links.insert(link.agent.clone(), Arc::clone(link));
+        let displaced = links.seat(link);
         drop(seats);
-        if let Some(older) = displaced {
+        for older in displaced {
             older.give_way_to(link, at.now);
         }
         self.tell_change();
@@ -252,26 +257,22 @@ impl Roster {
 
     /// Takes a link off the roster, unless a newer one has taken its place.
     pub(super) fn detach(&self, link: &Arc<Link>) {
-        let mut seats = self.seats();
-        let present = seats.links.get(&link.agent);
-        if present.is_some_and(|current| Arc::ptr_eq(current, link)) {
-            seats.links.remove(&link.agent);
-            drop(seats);
+        if self.seats().links.remove(link) {
             self.tell_change();
         }
     }
 
-    /// Closes the link of an agent, if it has one (deleted, revoked). Which of two machines is meant is settled by that.
+    /// Closes the links of an agent (deleted, revoked). Which of two machines is meant is settled by that.
     pub fn disconnect(&self, agent: &AgentKey, reason: Reason) {
         self.seats().rivals.forget(agent);
-        if let Some(link) = self.find(agent) {
+        for link in self.all_of(agent) {
             link.connection.close(reason.code(), reason.name());
         }
     }
 
     /// Has what the agent offers looked at again: the hosts bound to it have changed.
     pub(crate) fn look_again(&self, agent: &AgentKey) {
-        if let Some(link) = self.find(agent) {
+        for link in self.all_of(agent) {
             // Kept for a link that is busy with an earlier request.
             link.bindings_changed.notify_one();
         }
@@ -328,7 +329,11 @@ impl Roster {
     }
 
     pub(super) fn find(&self, agent: &AgentKey) -> Option<Arc<Link>> {
-        self.seats().links.get(agent).cloned()
+        self.seats().links.best_of(agent).cloned()
+    }
+
+    fn all_of(&self, agent: &AgentKey) -> Vec<Arc<Link>> {
+        self.seats().links.of(agent).to_vec()
     }
 }
 
@@ -339,6 +344,11 @@ impl Link {
             spki: self.spki,
             address: self.connection.remote_address(),
         }
+    }
+
+    /// Whether another machine with the same key has `other`.
+    fn is_a_rival_of(&self, other: &Self) -> bool {
+        self.spki == other.spki && self.boot != other.boot
     }
 
     /// Closes this link; `newer` has its place.
@@ -431,67 +441,8 @@ impl Link {
     }
 }
 
-/// What an agent is asked about; see [`Roster::ask`].
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The caller's facts.
-    pub caller: open::Caller,
-    /// The endpoint.
-    pub endpoint: EndpointUrl,
-    /// Where the caller would come from.
-    pub client: std::net::SocketAddr,
-    /// The acts asked about; none for a tunnel.
-    pub acts: Vec<String>,
-    /// The moment asked about.
-    pub at: SystemTime,
-}
-
-impl Question {
-    fn message(self) -> Open {
-        Open {
-            // INVARIANT: with this an agent opens nothing, and one that does not know it refuses.
-            requires: vec![EXPLAIN.to_owned()],
-            session: rand::random::<[u8; 16]>().to_vec(),
-            endpoint_url: self.endpoint.to_string(),
-            caller: Some(self.caller),
-            client_ip: self.client.ip().to_string(),
-            client_port: u32::from(self.client.port()),
-            acts: self.acts,
-            started_unix_ms: unix_ms(self.at),
-            cancel: None,
-        }
-    }
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What a stream says that ended before its answer: the agent's own reason by its number, else that the agent is gone.
 fn abandoned(error: &std::io::Error) -> OpenError {
     let reason = transport::abandoned_code(error).and_then(Reason::from_quic_code);
     OpenError::new(reason.unwrap_or(Reason::Offline), error.to_string())
-}
-
-pub(super) fn open_message(permit: &Permit) -> Open {
-    let caller = permit.caller();
-    Open {
-        requires: Vec::new(),
-        session: permit.session().as_bytes().to_vec(),
-        endpoint_url: permit.endpoint().to_string(),
-        caller: Some(open::Caller {
-            name: caller.name.to_string(),
-            kind: caller.kind.as_str().to_owned(),
-            groups: caller.groups.clone(),
-            labels: caller.labels.clone(),
-            site: caller.site.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ssh_keys: caller.ssh_keys.clone(),
-        }),
-        client_ip: permit.client().ip().to_string(),
-        client_port: u32::from(permit.client().port()),
-        acts: permit.acts().iter().cloned().collect(),
-        started_unix_ms: unix_ms(permit.started()),
-        cancel: None,
-    }
 }

@@ -124,6 +124,23 @@ impl Connection {
         }
     }
 
+    /// The largest packet that is known to pass, in bytes; `None` where the transport does not know.
+    pub fn packet_size(&self) -> Option<u16> {
+        match self {
+            Self::Quic(connection) => Some(connection.stats().path.current_mtu),
+        }
+    }
+
+    /// Packets sent so far, and those of them that were lost; `None` where the transport does not tell.
+    pub fn lost(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Quic(connection) => {
+                let path = connection.stats().path;
+                Some((path.sent_packets, path.lost_packets))
+            }
+        }
+    }
+
     /// Which transport it is.
     pub fn kind(&self) -> Kind {
         match self {

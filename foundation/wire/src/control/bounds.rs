@@ -72,7 +72,12 @@ impl Hello {
         self.boot_id()?;
         fields.full_text("software", &self.software, check::MAX_SOFTWARE_BYTES)?;
         fields.reported(&self.reported)?;
-        fields.digests("roots_sha256", &self.roots_sha256, check::MAX_ROOTS)
+        fields.digests("roots_sha256", &self.roots_sha256, check::MAX_ROOTS)?;
+        fields.count(
+            "link",
+            usize::try_from(self.link).unwrap_or(usize::MAX),
+            check::MAX_LINK,
+        )
     }
 }
 
