@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use congestion::PatientFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -86,6 +87,7 @@ pub fn transport(role: Role) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
+        .congestion_controller_factory(Arc::new(PatientFactory::default()))
         .crypto_buffer_size(HANDSHAKE_BUFFER)
         .datagram_receive_buffer_size(None);
     transport
@@ -176,6 +178,7 @@ fn enlarge_buffers(socket: &Socket) {
     }
 }
 
+mod congestion;
 #[cfg(test)]
 pub(crate) mod loopback;
 #[cfg(test)]
