@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::clients::{Finished, Running};
-use crate::netns::{self, MIDDLE, NatRouter};
-use crate::programs::{AgentHome, DEVICE, Daemon, GatewayHome, UserHome, account, throw_away};
+use crate::netns::{self, NatRouter};
+use crate::programs::{AgentHome, DEVICE, Daemon, GatewayHome, PATIENCE, UserHome, account, throw_away, until};
 
 /// Gateway, router, device, agent, technician.
 pub struct Field {
@@ -65,6 +65,18 @@ impl Field {
     pub fn start_agent(&mut self) {
         let run = self.router.device.within(&self.device.command("run"));
         self.agent = Daemon::start(run, &self.device.path("agent.log"));
+    }
+
+    /// Has the agent link anew, as on a network that it has just come into.
+    pub async fn link_anew(&mut self) {
+        let links = |log: &str| log.matches("link up").count();
+        let before = links(&self.agent.log());
+        self.agent.kill().await;
+        self.start_agent();
+        until("the agent links anew", PATIENCE, async || {
+            (links(&self.agent.log()) > before).then_some(())
+        })
+        .await;
     }
 
     /// A command of alice's on the device, with a standard input.

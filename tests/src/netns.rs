@@ -1,6 +1,6 @@
 //! Network namespaces: places with an address of their own on this machine, for devices that a test wants elsewhere.
 //!
-//! A test that needs them runs itself again inside `unshare --net` ([`alone`]), so that nothing has to be cleaned up: with
+//! A test that needs them runs itself again inside `unshare --net --mount` ([`alone`]), so that nothing has to be cleaned up: with
 //! the last process, the namespace and every link in it are gone. Inside, [`Place`]s hang off it by a pair of virtual
 //! interfaces each, and a [`Place`] may be a [router](NatRouter) that others are behind. All of it needs root.
 
@@ -43,6 +43,7 @@ const TOOLS: &[(&str, &str)] = &[
 /// children live. Without root it is skipped, loudly.
 ///
 /// `test` is the test's own name, by which it is run again.
+#[expect(clippy::print_stdout, reason = "a skip is loud, and figures are for the reader")]
 pub fn alone(test: &str, inside: impl Future<Output = ()>) {
     if !nix::unistd::geteuid().is_root() {
         println!("SKIPPED: {test} was NOT run: network namespaces need root; run tests/run as root");
@@ -74,7 +75,7 @@ async fn again(test: &str) -> String {
     );
     let mut again = sbin("unshare");
     again
-        .arg("--net")
+        .args(["--net", "--mount"])
         .arg("--")
         .arg(std::env::current_exe().expect("a test knows its own path"));
     again.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");

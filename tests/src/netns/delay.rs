@@ -14,19 +14,23 @@ use crate::clients;
 /// Packets that may wait: one second of 100 Mbit/s and more.
 const WAITING: u32 = 20_000;
 /// How often the queue is looked at; delays are this exact.
-const LOOK: Duration = Duration::from_micros(300);
+const LOOK: Duration = Duration::from_micros(100);
 /// What is read of each packet, which is only let go.
 const HEADER: u16 = 64;
 /// The queue of each interface is numbered by its name, `flNUMBER`.
 const PREFIX: &str = "fl";
 
+/// What comes from a place, and what goes there, as iptables says it.
+const DIRECTIONS: [(&str, &str); 2] = [("PREROUTING", "-i"), ("POSTROUTING", "-o")];
+
 /// Holds every packet that comes or goes by one interface of the middle. Ends when dropped.
 pub struct Delay {
     interface: String,
-    number: u16,
+    /// The queue of each direction.
+    numbers: [u16; 2],
     micros: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Delay {
@@ -36,28 +40,24 @@ impl Delay {
             .strip_prefix(PREFIX)
             .and_then(|number| number.parse().ok())
             .expect("an interface of the lab");
-        let mut queue = Queue::open().expect("the kernel hands packets out (NFQUEUE)");
-        queue.bind(number).expect("the queue's number is free");
-        queue.set_queue_max_len(number, WAITING).expect("a long queue");
-        queue.set_copy_range(number, HEADER).expect("headers only");
-        queue.set_nonblocking(true);
+        let numbers = [number * 2, number * 2 + 1];
         let micros = Arc::new(AtomicU64::new(0));
         let ended = Arc::new(AtomicBool::new(false));
-        let hold = {
-            let (micros, ended) = (Arc::clone(&micros), Arc::clone(&ended));
-            move || hold(queue, &micros, &ended)
-        };
-        // A thread: it must not wait for the tests that it slows down.
-        let thread = std::thread::Builder::new()
-            .name("delay".into())
-            .spawn(hold)
-            .expect("a thread");
+        let threads = numbers.map(|number| {
+            let (queue, micros, ended) = (queue(number), Arc::clone(&micros), Arc::clone(&ended));
+            let thread = std::thread::Builder::new().name("delay".into());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "joined when dropped; a task would wait with those that it delays"
+            )]
+            thread.spawn(move || hold(queue, &micros, &ended)).expect("a thread")
+        });
         Self {
             interface: interface.to_owned(),
-            number,
+            numbers,
             micros,
             ended,
-            thread: Some(thread),
+            threads: threads.into(),
         }
     }
 
@@ -74,34 +74,42 @@ impl Delay {
     }
 
     async fn lead_through(&self, change: &str) {
-        let number = self.number.to_string();
-        for (chain, direction) in [("PREROUTING", "-i"), ("POSTROUTING", "-o")] {
-            let queued = [
-                "-t",
-                "mangle",
-                change,
-                chain,
-                direction,
-                &self.interface,
-                "-j",
-                "NFQUEUE",
-            ];
-            let queued = [&queued[..], &["--queue-num", &number, "--queue-bypass"]].concat();
-            clients::run(sbin_with("iptables-nft", &queued)).await.succeeded();
+        for ((chain, direction), number) in DIRECTIONS.into_iter().zip(self.numbers) {
+            let number = number.to_string();
+            let rule = [change, chain, direction, &self.interface, "-j", "NFQUEUE"];
+            let rule = [
+                &["-t", "mangle"],
+                &rule[..],
+                &["--queue-num", &number, "--queue-bypass"],
+            ]
+            .concat();
+            clients::run(sbin_with("iptables-nft", &rule)).await.succeeded();
         }
     }
+}
+
+fn queue(number: u16) -> Queue {
+    let mut queue = Queue::open().expect("the kernel hands packets out (NFQUEUE)");
+    queue.bind(number).expect("the queue's number is free");
+    queue.set_queue_max_len(number, WAITING).expect("a long queue");
+    queue.set_copy_range(number, HEADER).expect("headers only");
+    // What this process is too busy to take goes on without a delay, rather than be lost.
+    queue.set_fail_open(number, true).expect("an open queue");
+    queue.set_nonblocking(true);
+    queue
 }
 
 impl Drop for Delay {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             drop(thread.join());
         }
     }
 }
 
 /// Lets packets go in their order, each after its time.
+#[expect(clippy::disallowed_methods, reason = "sleeps on a thread of its own")]
 fn hold(mut queue: Queue, micros: &AtomicU64, ended: &AtomicBool) {
     let mut waiting: VecDeque<(Instant, Message)> = VecDeque::new();
     while !ended.load(Ordering::Relaxed) {

@@ -1,9 +1,12 @@
 //! A network namespace with one way out.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::{MIDDLE, sbin, sbin_with};
@@ -133,6 +136,33 @@ impl Place {
         let mut nft = self.within(&sbin_with("nft", &["-f", "-"]));
         nft.stdin(Stdio::piped());
         clients::run_with(nft, rules.as_bytes()).await.succeeded();
+    }
+
+    /// Does something with sockets as a program in this place would; what it opens stays there, whoever uses it.
+    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let there = std::fs::File::open(format!("/proc/{}/ns/net", self.holder)).expect("the holder lives");
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                // Of this thread alone, which ends with the act.
+                setns(there, CloneFlags::CLONE_NEWNET).expect("root may enter a network namespace");
+                act()
+            });
+            inside.join().expect("the act ends")
+        })
+    }
+
+    /// A listener on this port of 127.0.0.1 of this place.
+    pub fn listen_on(&self, port: u16) -> TcpListener {
+        let listener = self.enter(|| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port"));
+        listener.set_nonblocking(true).expect("a listener for tasks");
+        TcpListener::from_std(listener).expect("a runtime")
+    }
+
+    /// A connection from this place to elsewhere.
+    pub fn connect(&self, to: SocketAddr) -> TcpStream {
+        let stream = self.enter(|| std::net::TcpStream::connect(to).expect("a connection"));
+        stream.set_nonblocking(true).expect("a connection for tasks");
+        TcpStream::from_std(stream).expect("a runtime")
     }
 
     /// Gives the place another address, `last` in its network, in place of the one it has: a device that was carried into

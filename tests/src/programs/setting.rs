@@ -54,6 +54,8 @@ pub struct GatewayHome {
     /// `limits` in gateway.yaml, unless changed before [`Self::write`]: all of a test comes from one address, so its
     /// refused logins are no reason to shut it out.
     pub limits: String,
+    /// Further lines of gateway.yaml; none unless changed before [`Self::write`].
+    pub more: String,
     /// The address the one port is on; 127.0.0.1 unless changed before [`Self::write`].
     pub listen: Ipv4Addr,
 }
@@ -69,6 +71,7 @@ impl GatewayHome {
             metrics: free_port(),
             announce: format!("127.0.0.1:{port}"),
             limits: "login_failures_per_source: 0".to_owned(),
+            more: String::new(),
             listen: Ipv4Addr::LOCALHOST,
         };
         home.write();
@@ -100,7 +103,8 @@ impl GatewayHome {
         write(
             &self.config(),
             &format!(
-                "version: 1\ndomain: {DOMAIN}\nlisten: \"{listen}:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\nlimits: {{ {limits} }}\n"
+                "version: 1\ndomain: {DOMAIN}\nlisten: \"{listen}:{port}\"\nannounce: [\"{announce}\"]\nstate_dir: \"{dir}/state\"\naccess: [\"{dir}/access.yaml\"]\nadmin: {{ socket: \"{dir}/admin.sock\", metrics_listen: \"127.0.0.1:{metrics}\" }}\nlimits: {{ {limits} }}\n{}",
+                self.more
             ),
         );
     }
