@@ -19,6 +19,7 @@ use crate::console::Console;
   fairlead-agent scope
   fairlead-agent explain ssh://pump-7.plant-7.internal --as alice --group field
   fairlead-agent pause
+  fairlead-agent doctor
   fairlead-agent run --config /etc/fairlead-agent/agent.yaml"
 )]
 pub struct Arguments {
@@ -40,6 +41,13 @@ pub enum Command {
     Run,
     /// Says everything that is wrong with the file and the identity.
     Check,
+    /// Tries everything that a link needs (identity, clock, DNS, UDP, TLS, MTU, TCP, proxy), and says what blocks it and what to
+    /// do. Exit code 0: a link is possible; 69: no gateway is reached; 77: one is, and refuses; 78: file or identity.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// What the customer asks and orders.
     #[command(flatten)]
     Console(Console),

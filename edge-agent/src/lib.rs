@@ -61,7 +61,7 @@ use config::{Config, ControlSocket, Upstream};
 use control::Desk;
 use credentials::Held;
 use identity_files::IdentityFiles;
-use link::{Introduction, Settings, Status};
+use link::{AddressBook, Introduction, Settings, Status};
 use pause::Pause;
 use reload::{Reloader, offer};
 use service::{AllowList, Neighbourhood, SystemResolver};
@@ -341,6 +341,7 @@ impl Parts {
             offers: offered,
             host_keys: keys_read,
             network: network_changes,
+            book: Arc::new(AddressBook::read(config.state_dir.join("gateway_addresses"))),
             seed,
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use fairlead_agent::command::{Arguments, Command, Enroll};
 use fairlead_agent::console::Shown;
 use fairlead_agent::link::Ways;
 use fairlead_agent::machine::CopiedState;
-use fairlead_agent::{Agent, config, enroll, first_run, joining};
+use fairlead_agent::{Agent, config, doctor, enroll, first_run, joining};
 use fairlead_identity::join::JoinString;
 use fairlead_runtime::account::Account;
 use fairlead_runtime::audit::AuditError;

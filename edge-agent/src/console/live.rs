@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Shown, moment};
 use crate::config::Config;
-use crate::control::{self, Answer, AskError, Question, SessionShown, StatusShown};
+use crate::control::{self, Answer, AskError, LinkShown, Question, SessionShown, StatusShown};
 
 pub(super) fn status(config: &Config, as_json: bool) -> Shown {
     match ask(config, &Question::Status) {
@@ -76,6 +76,12 @@ fn status_text(config: &Config, status: &StatusShown) -> String {
         }
     }
     line("link", if status.linked { "up" } else { &status.last_error });
+    for link in &status.links {
+        line("", &link_text(link));
+    }
+    for (at, why) in &status.errors {
+        line("error", &format!("{} {why}", moment(*at)));
+    }
     for url in &status.accepted {
         line("offers", url);
     }
@@ -101,6 +107,20 @@ fn status_text(config: &Config, status: &StatusShown) -> String {
     }
     line("audit", &format!("{} lines", status.audit_seq));
     line("version", &status.version);
+    text
+}
+
+fn link_text(link: &LinkShown) -> String {
+    let mut text = format!("{} over {} since {}", link.gateway, link.transport, moment(link.since));
+    if let Some(rtt) = link.rtt_us {
+        let _infallible = write!(text, ", round trip {}.{} ms", rtt / 1000, rtt % 1000 / 100);
+    }
+    if let Some((sent, lost)) = link.packets {
+        let _infallible = write!(text, ", {lost} of {sent} packets lost");
+    }
+    if link.draining {
+        text.push_str("; the gateway will stop, sessions finish");
+    }
     text
 }
 

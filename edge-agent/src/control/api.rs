@@ -62,6 +62,12 @@ pub struct StatusShown {
     pub linked: bool,
     /// Why there is no link; empty while there is one.
     pub last_error: String,
+    /// The links that stand.
+    #[serde(default)]
+    pub links: Vec<LinkShown>,
+    /// What went wrong of late, the oldest first: seconds since 1970, and what.
+    #[serde(default)]
+    pub errors: Vec<(u64, String)>,
     /// Endpoints that the gateway took.
     pub accepted: Vec<String>,
     /// Endpoints that it refused, and why.
@@ -70,6 +76,25 @@ pub struct StatusShown {
     pub sessions: usize,
     /// The number of the last line of the agent's own audit.
     pub audit_seq: u64,
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkShown {
+    /// The gateway's address.
+    pub gateway: String,
+    /// The transport's name.
+    pub transport: String,
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// The round trip, microseconds; absent where the transport does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Packets sent by this side, and how many of them were lost; absent where the transport does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<(u64, u64)>,
+    /// The gateway will stop: sessions finish, no further one begins on this link.
+    pub draining: bool,
 }
 
 /// One live session. `caller` and `client_ip` are the gateway's word.

@@ -9,8 +9,8 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
-use super::api::{Answer, Question, SessionShown, StatusShown};
-use crate::link::Status;
+use super::api::{Answer, LinkShown, Question, SessionShown, StatusShown};
+use crate::link::{LinkStatus, Status};
 use crate::reload::Reloader;
 use crate::session::{Ending, Live, Services, rule_name};
 
@@ -53,6 +53,12 @@ impl Desk {
             after_restart: self.reloader.after_restart().into_iter().map(str::to_owned).collect(),
             paused: self.services.pause.state(),
             linked: link.up,
+            links: link.links.values().map(shown_link).collect(),
+            errors: link
+                .errors
+                .iter()
+                .map(|(at, why)| (seconds(*at), why.clone()))
+                .collect(),
             last_error: link.last_error,
             accepted: link.accepted,
             refused: link.refused,
@@ -116,6 +122,22 @@ fn order(event: &'static str, uid: u32) -> Record {
     record
 }
 
+fn shown_link(link: &LinkStatus) -> LinkShown {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    LinkShown {
+        gateway: link.connection.remote_address().to_string(),
+        transport: link.connection.kind().name().to_owned(),
+        since: seconds(link.since),
+        rtt_us: link.connection.rtt().map(micros),
+        packets: link.connection.lost(),
+        draining: link.draining,
+    }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 fn shown(live: &Live) -> SessionShown {
     let settled = live.settled.get();
     let addresses = settled.map(|settled| settled.addresses.as_slice()).unwrap_or_default();
@@ -124,7 +146,7 @@ fn shown(live: &Live) -> SessionShown {
         endpoint: live.asked.endpoint.to_string(),
         caller: live.asked.caller.name.clone(),
         client_ip: live.asked.client_ip.to_string(),
-        since: live.asked.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        since: seconds(live.asked.at),
         addresses: addresses.iter().map(ToString::to_string).collect(),
         acts: live.acts().into_iter().map(|act| act.action).collect(),
         rule: settled

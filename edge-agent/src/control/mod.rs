@@ -10,7 +10,7 @@ mod ask;
 mod desk;
 mod serve;
 
-pub use api::{Answer, Question, SessionShown, StatusShown};
+pub use api::{Answer, LinkShown, Question, SessionShown, StatusShown};
 pub use ask::{AskError, ask};
 
 pub(crate) use desk::Desk;

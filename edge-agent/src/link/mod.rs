@@ -4,12 +4,15 @@
 //! implementation; this room knows neither the customer's list nor any upstream.
 
 mod backoff;
+mod board;
+mod book;
 mod dial;
 mod roam;
+mod several;
 mod shell;
 mod state;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +23,12 @@ use fairlead_wire::control::{Authority, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
-pub use backoff::Backoff;
+pub use board::{LinkStatus, Status, StatusSender};
+pub use book::AddressBook;
+
 pub use dial::{Choice, DialError, Proxies, Proxy, ProxyError, Ways, dial, dial_by};
 pub use roam::watch_network;
-pub use shell::run;
+pub use several::run;
 pub use state::Introduction;
 
 /// One data stream as the gateway opened it.
@@ -85,6 +90,7 @@ pub trait Credentials: Send + Sync + 'static {
 }
 
 /// What a link needs to run.
+#[derive(Clone)]
 pub struct Settings {
     /// `host:port` of the gateway; resolved anew at every dial.
     pub gateways: Vec<String>,
@@ -104,25 +110,22 @@ pub struct Settings {
     pub host_keys: watch::Receiver<Vec<HostKeyReport>>,
     /// Changes whenever this machine's network does ([`watch_network`]).
     pub network: watch::Receiver<u64>,
+    /// The last good addresses of gateways.
+    pub book: Arc<AddressBook>,
     /// Seed of the waits between dials.
     pub seed: u64,
 }
 
-/// Where the link stands, for people and for tests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Callers can reach this agent.
-    pub up: bool,
-    /// Endpoints the gateway accepted.
-    pub accepted: Vec<String>,
-    /// Endpoints it refused, with the reason's name.
-    pub refused: Vec<(String, String)>,
-    /// What went wrong last; empty while all is well.
-    pub last_error: String,
+impl Settings {
+    /// The same for another of the agent's links, which goes to one address.
+    fn numbered(&self, number: u32, address: SocketAddr) -> Self {
+        let mut settings = self.clone();
+        settings.gateways = vec![address.to_string()];
+        settings.introduction.hello.link = number;
+        settings.seed = settings.seed.wrapping_add(u64::from(number));
+        settings
+    }
 }
-
-/// Publishes [`Status`].
-pub type StatusSender = watch::Sender<Status>;
 
 /// Ends the link.
 pub type Stop = CancellationToken;

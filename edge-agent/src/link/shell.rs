@@ -13,8 +13,9 @@ use fairlead_wire::refusal::Reason;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
+use super::board::Board;
 use super::state::{Command, Event, LinkState};
-use super::{GatewayStream, Sessions, Settings, Status, StatusSender, Stop, dial_by};
+use super::{GatewayStream, Sessions, Settings, Stop, dial_by};
 
 /// A frame must leave within this, or the gateway counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -29,12 +30,12 @@ struct Live {
 }
 
 /// Keeps a link to the gateway until `stop`; never ends for a reason of the network.
-pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: StatusSender, stop: Stop) {
+pub(super) async fn run(settings: Settings, sessions: Arc<dyn Sessions>, board: Board, stop: Stop) {
     let mut shell = Shell {
         state: LinkState::new(settings.introduction.clone(), settings.seed),
         settings,
         sessions,
-        status,
+        board,
         began: Instant::now(),
         live: None,
         must_renew: false,
@@ -57,7 +58,7 @@ struct Shell {
     settings: Settings,
     state: LinkState,
     sessions: Arc<dyn Sessions>,
-    status: StatusSender,
+    board: Board,
     began: Instant,
     live: Option<Live>,
     /// The gateway says that the certificate has ended, whatever this machine's clock says, or names who this agent was.
@@ -137,12 +138,10 @@ impl Shell {
                     .into_iter()
                     .map(|refused| (refused.url, name(refused.reason)))
                     .collect();
-                self.status.send_replace(Status {
-                    up: true,
-                    accepted: answer.accepted,
-                    refused,
-                    last_error: String::new(),
-                });
+                if let Some(live) = &self.live {
+                    self.board.up(&live.connection, answer.accepted, refused);
+                    self.settings.book.keep(live.connection.remote_address());
+                }
                 self.schedule_renewal();
             }
             Command::TrustAuthority(authority) => match self.settings.credentials.trust(&authority) {
@@ -158,6 +157,8 @@ impl Shell {
                 }
                 Err(error) => tracing::warn!(error, "the gateway announces roots that cannot be trusted"),
             },
+            // Another link has renewed it meanwhile.
+            Command::Renew if !self.settings.credentials.renew_in().is_zero() => self.schedule_renewal(),
             Command::Renew => match self.settings.credentials.signing_request() {
                 Ok(csr_der) => {
                     self.send(&Control {
@@ -185,6 +186,7 @@ impl Shell {
                 });
             }
             Command::Draining(within) => {
+                self.board.draining();
                 tracing::info!(
                     ?within,
                     "the gateway will stop; sessions on this link may finish until then"
@@ -217,14 +219,15 @@ impl Shell {
         } else {
             Role::Agent
         };
-        let dialled = dial_by(
-            &self.settings.ways,
-            &self.settings.gateways,
-            &self.settings.domain,
-            &self.settings.credentials.tls(),
-            role,
-        )
-        .await;
+        let (ways, domain, tls) = (&self.settings.ways, &self.settings.domain, self.settings.credentials.tls());
+        let mut dialled = dial_by(ways, &self.settings.gateways, domain, &tls, role).await;
+        if dialled.as_ref().is_err_and(|error| error.unresolved) {
+            // A name server that is broken must not strand a device.
+            let known: Vec<String> = self.settings.book.known().iter().map(ToString::to_string).collect();
+            if !known.is_empty() {
+                dialled = dial_by(ways, &known, domain, &tls, role).await;
+            }
+        }
         let opened = match dialled {
             Ok(connection) => {
                 self.sessions.gateway_is_at(connection.remote_address().ip());
@@ -288,10 +291,7 @@ impl Shell {
     }
 
     fn report_down(&self, why: String) {
-        self.status.send_replace(Status {
-            last_error: why,
-            ..Status::default()
-        });
+        self.board.down(why);
     }
 }
 

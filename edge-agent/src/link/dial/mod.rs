@@ -134,6 +134,8 @@ pub struct DialError {
     pub refused: bool,
     /// Whether one says that our certificate has ended.
     pub expired: bool,
+    /// Whether a name led to no address.
+    pub unresolved: bool,
 }
 
 /// As [`dial_by`], by any way that the environment allows.
@@ -150,6 +152,7 @@ pub async fn dial(
         tried: error.to_string(),
         refused: false,
         expired: false,
+        unresolved: false,
     })?;
     dial_by(&ways, gateways, domain, settings, role).await
 }
@@ -198,6 +201,7 @@ impl<'a> Race<'a> {
             tried: String::new(),
             refused: false,
             expired: false,
+            unresolved: false,
         };
         for gateway in gateways.iter().take(NAMES) {
             let proxy = self.proxy_for(gateway);
@@ -224,7 +228,10 @@ impl<'a> Race<'a> {
                         wait = wait.saturating_add(STAGGER);
                     }
                 }
-                Step::Resolved(gateway, Err(text)) => error.add(&gateway, &Failure::plain(&text)),
+                Step::Resolved(gateway, Err(text)) => {
+                    error.unresolved = true;
+                    error.add(&gateway, &Failure::plain(&text));
+                }
                 Step::Failed(what, failure) => error.add(&what, &failure),
             }
         }
