@@ -109,7 +109,7 @@ async fn agent(number: usize, dir: &Path, join: &JoinString, stop: &Cancellation
     let name = name.parse().unwrap();
     // The gateway lets so many strangers in at a time; who is late asks again, as a device does.
     for _ in 0..20 {
-        if enroll::enroll_agent_as(join, &config.state_dir, Some(&name))
+        if enroll::enroll_agent_as(join, &config.state_dir, Some(&name), &config.ways)
             .await
             .is_ok()
         {

@@ -36,7 +36,7 @@ pub enum Verdict {
 /// What one step has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The step: `identity`, `clock`, `dns`, `udp`, `tls`, `mtu`, `tcp`, `proxy`, `agent`.
+    /// The step: `identity`, `clock`, `dns`, `udp`, `tls`, `mtu`, `tcp`, `proxy`, `websocket`, `agent`.
     pub step: &'static str,
     /// How it came out.
     pub verdict: Verdict,
@@ -92,12 +92,12 @@ pub async fn examine(config: &Config) -> Report {
     };
     findings.push(patient.clock());
     let addresses = patient.resolve(&mut findings).await;
-    findings.push(steps::proxy());
     let mut outcome = steps::Outcome::default();
     for address in &addresses {
         outcome.add(patient.over_udp(*address, &mut findings).await);
         findings.push(steps::over_tcp(*address).await);
     }
+    outcome.add(patient.over_websocket(&mut findings).await);
     findings.push(steps::running(config));
     Report {
         can_link: outcome.linked,

@@ -8,6 +8,7 @@ use anyhow::Context;
 use fairlead_identity::chain;
 use fairlead_runtime::clock::SystemClock;
 use fairlead_runtime::quic::Role;
+use fairlead_runtime::transport::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::control::{self, Answer, Question};
 use crate::credentials::Held;
 use crate::identity_files::IdentityFiles;
-use crate::link::{self, Credentials};
+use crate::link::{self, Credentials, Ways};
 
 /// Addresses that are tried.
 const MOST: usize = 4;
@@ -50,6 +51,7 @@ impl Outcome {
 pub(super) struct Patient {
     credentials: Arc<Held>,
     gateways: Vec<String>,
+    ways: Ways,
     domain: String,
     begins: SystemTime,
     ends: SystemTime,
@@ -80,10 +82,17 @@ fn take_up(config: &Config) -> anyhow::Result<(Patient, String)> {
         [] => identity.enrolled.gateways.clone(),
         some => some.to_vec(),
     };
-    let credentials = Held::new(files, identity, gateways.clone(), Arc::new(SystemClock))?;
+    let credentials = Held::new(
+        files,
+        identity,
+        gateways.clone(),
+        config.ways.clone(),
+        Arc::new(SystemClock),
+    )?;
     let patient = Patient {
         credentials: Arc::new(credentials),
         gateways,
+        ways: config.ways.clone(),
         domain,
         begins,
         ends,
@@ -156,7 +165,8 @@ impl Patient {
     pub(super) async fn over_udp(&self, address: SocketAddr, findings: &mut Vec<Finding>) -> Outcome {
         let began = Instant::now();
         let tls = self.credentials.tls();
-        let dialled = link::dial(&[address.to_string()], &self.domain, &tls, Role::Agent).await;
+        let udp = self.ways.only(Kind::Quic);
+        let dialled = link::dial_by(&udp, &[address.to_string()], &self.domain, &tls, Role::Agent).await;
         let connection = match dialled {
             Ok(connection) => connection,
             Err(error) if error.refused => {
@@ -201,6 +211,48 @@ impl Patient {
         Outcome {
             linked: true,
             refused: false,
+        }
+    }
+}
+
+impl Patient {
+    /// The way for networks that swallow UDP: WebSocket in TLS, through a proxy where one is set.
+    pub(super) async fn over_websocket(&self, findings: &mut Vec<Finding>) -> Outcome {
+        let (began, tls, tcp) = (Instant::now(), self.credentials.tls(), self.ways.only(Kind::WebSocket));
+        for gateway in &self.gateways {
+            findings.push(match self.ways.proxies.of(gateway) {
+                Some(proxy) => Finding::good(
+                    "proxy",
+                    format!("{gateway} is reached through {proxy} where UDP does not pass"),
+                ),
+                None => Finding::skipped("proxy", format!("none is set for {gateway}")),
+            });
+        }
+        match link::dial_by(&tcp, &self.gateways, &self.domain, &tls, Role::Agent).await {
+            Ok(connection) => {
+                let took = began.elapsed().as_millis();
+                let seen = format!("WebSocket in TLS to {} ({took} ms)", connection.remote_address());
+                findings.push(Finding::good("websocket", seen));
+                connection.close(0, "fairlead-agent doctor");
+                Outcome {
+                    linked: true,
+                    refused: false,
+                }
+            }
+            Err(error) => {
+                let advice = if error.refused {
+                    why_refused(&self.domain)
+                } else {
+                    "this is what agents fall back to where UDP does not pass: have the gateway's TCP port let through, or set \
+                     `proxy` in agent.yaml"
+                        .to_owned()
+                };
+                findings.push(Finding::new("websocket", Verdict::Poor, error.tried, advice));
+                Outcome {
+                    linked: false,
+                    refused: error.refused,
+                }
+            }
         }
     }
 }
@@ -259,23 +311,6 @@ pub(super) async fn over_tcp(address: SocketAddr) -> Finding {
             format!("{address}: no answer within 5 s"),
             blocked,
         ),
-    }
-}
-
-/// Whether this machine is meant to go through a proxy.
-pub(super) fn proxy() -> Finding {
-    match ["HTTPS_PROXY", "https_proxy"]
-        .into_iter()
-        .find(|name| std::env::var_os(name).is_some())
-    {
-        // Its value may hold a password.
-        Some(name) => Finding::new(
-            "proxy",
-            Verdict::Poor,
-            format!("{name} is set"),
-            "the checks here do not use it; QUIC never goes through a proxy",
-        ),
-        None => Finding::skipped("proxy", "none is set"),
     }
 }
 

@@ -23,9 +23,9 @@ use fairlead_wire::control::{Authority, HostKeyReport, Offer};
 use fairlead_wire::refusal::Reason;
 use tokio::sync::watch;
 
+pub use backoff::Backoff;
 pub use board::{LinkStatus, Status, StatusSender};
 pub use book::AddressBook;
-
 pub use dial::{Choice, DialError, Proxies, Proxy, ProxyError, Ways, dial, dial_by};
 pub use roam::watch_network;
 pub use several::run;

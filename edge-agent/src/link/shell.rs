@@ -219,7 +219,11 @@ impl Shell {
         } else {
             Role::Agent
         };
-        let (ways, domain, tls) = (&self.settings.ways, &self.settings.domain, self.settings.credentials.tls());
+        let (ways, domain, tls) = (
+            &self.settings.ways,
+            &self.settings.domain,
+            self.settings.credentials.tls(),
+        );
         let mut dialled = dial_by(ways, &self.settings.gateways, domain, &tls, role).await;
         if dialled.as_ref().is_err_and(|error| error.unresolved) {
             // A name server that is broken must not strand a device.

@@ -128,6 +128,7 @@ impl Connection {
     pub fn packet_size(&self) -> Option<u16> {
         match self {
             Self::Quic(connection) => Some(connection.stats().path.current_mtu),
+            Self::WebSocket(_) => None,
         }
     }
 
@@ -138,6 +139,7 @@ impl Connection {
                 let path = connection.stats().path;
                 Some((path.sent_packets, path.lost_packets))
             }
+            Self::WebSocket(_) => None,
         }
     }
 
