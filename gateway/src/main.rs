@@ -14,6 +14,11 @@ use fairlead_runtime::account::Account;
 use fairlead_runtime::stop::{self, CancellationToken, Signal};
 use fairlead_runtime::{metrics, notify, process, telemetry};
 
+/// Gives back what thousands of strangers needed once they have gone (docs/adr/0008-the-gateways-allocator.md).
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How often `systemctl status` gets new figures.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
