@@ -11,7 +11,7 @@ use crate::command::{CommandError, Context, label, site_and_name};
 use crate::output;
 use crate::sessions::session;
 
-/// Shut out an agent, a user, a workload, a login key or a session: what lives is cut within 2 s, nothing new is let in.
+/// Shut out an agent, a user, a workload, a login key, a session or a join string: what lives is cut within 2 s, nothing new is let in.
 #[derive(Clone, Debug, Args)]
 pub struct RevokeArgs {
     #[command(flatten)]
@@ -48,6 +48,11 @@ enum RevokeAct {
         /// Its fingerprint, or an unmistakable beginning of it; see `fairlead users keys NAME`
         fingerprint: String,
     },
+    /// A join string that was not used up; what was enrolled by it stays
+    Token {
+        /// Its id, or an unmistakable beginning of it; see `fairlead token list`
+        id: String,
+    },
     /// A live session
     Session {
         /// The session's id
@@ -70,7 +75,7 @@ pub async fn run(args: RevokeArgs, context: &Context) -> Result<(), CommandError
     }
     let of = revoked.of.map_or_else(String::new, |of| format!(" of {of}"));
     let cut = match (revoked.kind.as_str(), revoked.sessions) {
-        ("session", _) => String::new(),
+        ("session" | "token", _) => String::new(),
         (_, 1) => "; 1 live session ends".to_owned(),
         (_, sessions) => format!("; {sessions} live sessions end"),
     };
@@ -95,6 +100,10 @@ fn request(act: RevokeAct) -> Result<Revoke, CommandError> {
         },
         RevokeAct::LoginKey { fingerprint } => Revoke {
             login_key: Some(fingerprint),
+            ..none
+        },
+        RevokeAct::Token { id } => Revoke {
+            token: Some(id),
             ..none
         },
         RevokeAct::Session { id } => Revoke {

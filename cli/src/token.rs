@@ -7,12 +7,12 @@ use fairlead_identity::name::Label;
 use fairlead_runtime::config_file::parse_duration;
 use hyper::Method;
 
-use crate::admin_client::api::{CreateToken, TokenCreated};
+use crate::admin_client::api::{CreateToken, TokenCreated, Tokens};
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context, key_value, label, site_and_name};
-use crate::output;
+use crate::output::{self, Table};
 
-/// Make join strings.
+/// Make and list join strings; `fairlead revoke token ID` withdraws one.
 #[derive(Clone, Debug, Args)]
 pub struct TokenArgs {
     #[command(flatten)]
@@ -34,6 +34,8 @@ enum TokenAct {
 A pattern of --agents fits a name as a whole; * stands for any run of characters, none included: 'pump-*' fits
 pump-7 and pump-a-1, not old-pump-7.")]
     Create(Box<CreateArgs>),
+    /// List join strings that are good and not used up, by their ids: the strings themselves are kept nowhere
+    List,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -82,9 +84,18 @@ struct CreateArgs {
 /// # Errors
 /// Those of the gateway and of the way to it.
 pub async fn run(args: TokenArgs, context: &Context) -> Result<(), CommandError> {
-    let TokenAct::Create(create) = args.act;
-    let request = request(*create)?;
     let client = AdminClient::new(&args.admin, context);
+    let create = match args.act {
+        TokenAct::Create(create) => create,
+        TokenAct::List => {
+            let listed: Tokens = client.get("/v1/tokens").await?;
+            return match args.admin.json {
+                true => output::json(context, &listed),
+                false => context.print(&table(&listed)),
+            };
+        }
+    };
+    let request = request(*create)?;
     let created: TokenCreated = client.send(Method::POST, "/v1/tokens", &request).await?;
     if args.admin.json {
         return output::json(context, &created);
@@ -121,6 +132,21 @@ fn request(args: CreateArgs) -> Result<CreateToken, CommandError> {
     })
 }
 
+fn table(listed: &Tokens) -> String {
+    let mut table = Table::new(&["ID", "FOR", "NAME", "SITE", "USED", "GOOD UNTIL"]);
+    for token in &listed.tokens {
+        table.row([
+            token.id.clone(),
+            token.kind.clone(),
+            output::printable(&token.name),
+            token.site.clone().unwrap_or_default(),
+            format!("{} of {}", token.used, token.uses),
+            output::moment(Some(token.expires)),
+        ]);
+    }
+    table.to_text()
+}
+
 /// What the person should know; apart from the string, so that the string can be piped.
 fn remark(created: &TokenCreated) -> String {
     let site = created.site.as_deref().unwrap_or_default();
@@ -143,6 +169,7 @@ fn remark(created: &TokenCreated) -> String {
         false => String::new(),
     };
     format!(
-        "Join string for {whom}: {uses}, until {until}. It is a secret and is not shown again.\nThere: {program} --token-file - (then paste it), or --token-file FILE.{approval}"
+        "Join string for {whom}: {uses}, until {until}. It is a secret and is not shown again.\nThere: {program} --token-file - (then paste it), or --token-file FILE.{approval}\nTo withdraw it: fairlead revoke token {id}.",
+        id = created.id,
     )
 }

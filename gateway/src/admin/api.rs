@@ -86,6 +86,9 @@ pub struct CreateToken {
 pub struct TokenCreated {
     /// The join string, a secret.
     pub join: String,
+    /// What names it afterwards, as in [`Token`]. No secret.
+    #[serde(default)]
+    pub id: String,
     /// `agent`, `user` or `workload`.
     pub kind: String,
     /// Whom it lets in; a fleet's pattern.
@@ -109,6 +112,34 @@ impl fmt::Debug for TokenCreated {
             .field("site", &self.site);
         shown.field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+/// A join string that is good and was not used up. The string itself is kept nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// What names it, for `revoke token`: the beginning of its secret's SHA-256.
+    pub id: String,
+    /// `agent`, `user` or `workload`.
+    pub kind: String,
+    /// Whom it lets in; a fleet's pattern.
+    pub name: String,
+    /// The site.
+    pub site: Option<String>,
+    /// When it was made.
+    pub created: i64,
+    /// When it ends to be good.
+    pub expires: i64,
+    /// How many keys may use it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+}
+
+/// `GET /v1/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Those that end first come first.
+    pub tokens: Vec<Token>,
 }
 
 /// An agent.

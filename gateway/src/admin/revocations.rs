@@ -1,4 +1,5 @@
-//! `POST /v1/revocations`: shutting out an agent, a caller, a login key or a session, at once and across restarts.
+//! `POST /v1/revocations`: shutting out an agent, a caller, a login key, a session or a join string's bearers, at once and
+//! across restarts.
 //!
 //! The store is changed first, so that nothing new is let in; then the running gateway cuts what lives.
 
@@ -30,16 +31,18 @@ pub(super) async fn revoke(
         workload,
         login_key,
         session,
+        token,
     } = request;
-    let done = match (agent, user, workload, login_key, session) {
-        (Some(agent), None, None, None, None) => revoke_agent(&office, actor, &agent).await,
-        (None, Some(user), None, None, None) => revoke_caller(&office, actor, CallerName::user(user)).await,
-        (None, None, Some(name), None, None) => revoke_caller(&office, actor, CallerName::workload(name)).await,
-        (None, None, None, Some(key), None) => revoke_key(&office, actor, key).await,
-        (None, None, None, None, Some(session)) => revoke_session(&office, actor, &session).await,
+    let done = match (agent, user, workload, login_key, session, token) {
+        (Some(agent), None, None, None, None, None) => revoke_agent(&office, actor, &agent).await,
+        (None, Some(user), None, None, None, None) => revoke_caller(&office, actor, CallerName::user(user)).await,
+        (None, None, Some(name), None, None, None) => revoke_caller(&office, actor, CallerName::workload(name)).await,
+        (None, None, None, Some(key), None, None) => revoke_key(&office, actor, key).await,
+        (None, None, None, None, Some(session), None) => revoke_session(&office, actor, &session).await,
+        (None, None, None, None, None, Some(token)) => revoke_token(&office, actor, token).await,
         _ => Err(ApiError::invalid(
             "one thing is revoked at a time",
-            "name an agent, a user, a workload, a login key or a session",
+            "name an agent, a user, a workload, a login key, a session or a join string",
         )),
     };
     done.map(Json)
@@ -106,6 +109,25 @@ async fn revoke_session(office: &Arc<Office>, actor: Actor, text: &str) -> Resul
     };
     office.settle(actor, record, ended).await?;
     Ok(revoked("session", session.to_string(), None, 1))
+}
+
+/// What was enrolled by the string stays.
+async fn revoke_token(office: &Office, actor: Actor, beginning: String) -> Result<Revoked, ApiError> {
+    if beginning.is_empty() || !beginning.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let reason = "a join string is named by its id, in hex digits: never by the string itself";
+        return Err(ApiError::invalid(reason, "see `fairlead token list`"));
+    }
+    let (beginning, now) = (beginning.to_ascii_lowercase(), office.now());
+    let mut record = Record::new("token.revoke");
+    record.fact("token", beginning.clone());
+    let token = office
+        .change(actor, record, Vec::new(), move |store| {
+            store.withdraw_token(&beginning, now)
+        })
+        .await?;
+    let site = token.site.map(|site| format!(".{site}")).unwrap_or_default();
+    let of = format!("{} {}{site}", token.kind, token.name);
+    Ok(revoked("token", token.id, Some(of), 0))
 }
 
 fn revoked(kind: &str, id: String, of: Option<String>, sessions: usize) -> Revoked {

@@ -26,7 +26,7 @@ pub(super) fn build(desk: Desk, tasks: TaskGroup) -> (Router, Router) {
     let office = Office::new(desk, tasks);
     let public = watching().with_state(Arc::clone(&office));
     let admin = Router::new()
-        .route("/v1/tokens", post(tokens::create))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/users", get(users::list).post(users::add))
         .nest("/v1/users/{name}", of_caller(CallerKind::User))
         .route("/v1/users/{name}/keys", post(keys::add))

@@ -1,4 +1,4 @@
-//! `POST /v1/tokens`: join strings.
+//! `/v1/tokens`: join strings.
 
 use std::sync::Arc;
 
@@ -10,11 +10,13 @@ use fairlead_identity::join::{JoinKind, JoinSecret, JoinString};
 use fairlead_identity::ssh;
 use secrecy::ExposeSecret;
 
-use super::api::{CreateToken, DEFAULT_SITE, DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, TokenCreated};
+use super::api::{CreateToken, DEFAULT_SITE, DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, Token, TokenCreated, Tokens};
 use super::desk::{Office, about_agent, about_caller, label};
 use super::error::ApiError;
 use super::extract::{Actor, Body};
-use crate::store::{AgentId, CallerKind, CallerName, NamePattern, NewToken, Terms, TokenGrant, TokenKind};
+use crate::store::{
+    AgentId, CallerKind, CallerName, NamePattern, NewToken, Terms, TokenGrant, TokenKind, WaitingToken,
+};
 
 /// The shortest life of a join string, in seconds.
 const MIN_TTL_SECONDS: u64 = 10;
@@ -43,6 +45,13 @@ pub(super) async fn create(
         ca_sha256: *office.join().ca_sha256.borrow(),
         secret,
     };
+    let id = join
+        .secret
+        .sha256()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     // Written before it is kept: a string that cannot be shown must not be good.
     let text = join.encode().map_err(|error| ApiError::failed(error.to_string()))?;
 
@@ -71,6 +80,7 @@ pub(super) async fn create(
 
     let answer = TokenCreated {
         join: text.expose_secret().to_owned(),
+        id,
         kind: join.kind.as_str().to_owned(),
         name: grant.name,
         site: grant.site,
@@ -82,6 +92,23 @@ pub(super) async fn create(
         approval: matches!(terms, Terms::Fleet { approval: true, .. }),
     };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+pub(super) async fn list(State(office): State<Arc<Office>>) -> Result<Json<Tokens>, ApiError> {
+    let now = office.now();
+    let waiting = office.ask(move |store| store.waiting_tokens(now)).await?;
+    let shown = |token: WaitingToken| Token {
+        id: token.id,
+        kind: token.kind,
+        name: token.name,
+        site: token.site,
+        created: token.created,
+        expires: token.expires,
+        uses: token.uses,
+        used: token.used,
+    };
+    let tokens = waiting.into_iter().map(shown).collect();
+    Ok(Json(Tokens { tokens }))
 }
 
 fn ttl(request: &CreateToken) -> Result<i64, ApiError> {

@@ -174,6 +174,13 @@ pub trait Store: Send {
     /// Those of the engine.
     fn waiting_tokens(&self, now: i64) -> Result<Vec<WaitingToken>, StoreError>;
 
+    /// Ends the one good join string whose id begins so. Whoever tries it is told that it has expired; what was enrolled by
+    /// it stays, and a device of a fleet that waits for approval may still collect its certificate.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is none, [`StoreError::Conflict`] when there are several.
+    fn withdraw_token(&mut self, beginning: &str, now: i64) -> Result<WaitingToken, StoreError>;
+
     /// Binds a host of the agent's own site to the agent. Binding twice is no error.
     ///
     /// # Errors

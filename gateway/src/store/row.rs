@@ -163,14 +163,22 @@ pub struct NewToken {
 /// A join string that is good and was not spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingToken {
+    /// What tells it from others and gives nothing away: the beginning of its secret's SHA-256, 16 hex digits.
+    pub id: String,
     /// What it is for: `agent`, `user`, and whatever a row says.
     pub kind: String,
     /// The site it is bound to.
     pub site: Option<String>,
     /// Whom it lets in.
     pub name: String,
+    /// When it was made, unix seconds.
+    pub created: i64,
     /// When it ends to be good, unix seconds.
     pub expires: i64,
+    /// How many keys may use it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
 }
 
 /// The outcome of spending a join string: what now stands in the agent's or user's row.

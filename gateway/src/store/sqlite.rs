@@ -181,6 +181,10 @@ impl Store for SqliteStore {
         tokens::waiting(&self.connection, now)
     }
 
+    fn withdraw_token(&mut self, beginning: &str, now: i64) -> Result<WaitingToken, StoreError> {
+        self.durable(|db| tokens::withdraw_one(db, beginning, now))
+    }
+
     fn bind_host(&mut self, agent: &AgentId, host: &str) -> Result<(), StoreError> {
         self.durable(|db| hosts::bind(db, agent, host))
     }

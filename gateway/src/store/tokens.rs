@@ -331,17 +331,49 @@ type Found = (TokenGrant, Terms, i64);
 
 /// The join strings that are good at `now`.
 pub(super) fn waiting(db: &Connection, now: i64) -> Result<Vec<WaitingToken>, StoreError> {
-    let mut statement =
-        db.prepare("SELECT kind, site, name, expires FROM tokens WHERE expires > ?1 AND used < uses ORDER BY expires")?;
+    let mut statement = db.prepare(
+        "SELECT lower(hex(substr(secret_sha256, 1, 8))) AS id, kind, site, name, created, expires, uses, used
+         FROM tokens WHERE expires > ?1 AND used < uses ORDER BY expires",
+    )?;
     let rows = statement.query_map([now], |row| {
         Ok(WaitingToken {
+            id: row.get("id")?,
             kind: row.get("kind")?,
             site: row.get("site")?,
             name: row.get("name")?,
+            created: row.get("created")?,
             expires: row.get("expires")?,
+            uses: row.get("uses")?,
+            used: row.get("used")?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The row stays until it is swept: uses that were counted are not forgotten.
+pub(super) fn withdraw_one(db: &Connection, beginning: &str, now: i64) -> Result<WaitingToken, StoreError> {
+    let is_meant = |token: &WaitingToken| !beginning.is_empty() && token.id.starts_with(beginning);
+    let mut found = waiting(db, now)?.into_iter().filter(is_meant);
+    let token = match (found.next(), found.next()) {
+        (Some(token), None) => token,
+        (None, _) => {
+            let what = format!("good join string whose id begins {beginning}");
+            return Err(StoreError::NotFound { what });
+        }
+        (Some(one), Some(other)) => {
+            return Err(StoreError::Conflict {
+                what: format!(
+                    "{beginning} is the beginning of more than one: {}, {}",
+                    one.id, other.id
+                ),
+                help: "give more of the id".into(),
+            });
+        }
+    };
+    let statement =
+        "UPDATE tokens SET expires = ?2 WHERE lower(hex(substr(secret_sha256, 1, 8))) = ?1 AND expires > ?2";
+    db.execute(statement, params![token.id, now])?;
+    Ok(token)
 }
 
 fn find(db: &Connection, secret_sha256: &[u8; 32]) -> Result<Option<Found>, StoreError> {

@@ -93,16 +93,18 @@ pub struct Revoke {
     pub login_key: Option<String>,
     /// A live session.
     pub session: Option<String>,
+    /// A join string that was not used up, by its id or an unmistakable beginning of it.
+    pub token: Option<String>,
 }
 
 /// What was revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
-    /// `agent`, `user`, `workload`, `login-key` or `session`.
+    /// `agent`, `user`, `workload`, `login-key`, `session` or `token`.
     pub kind: String,
     /// Which; a fingerprint in full.
     pub id: String,
-    /// Whose login key it was: `user alice`.
+    /// Whose login key or join string it was: `user alice`.
     pub of: Option<String>,
     /// Live sessions that end by it.
     pub sessions: usize,
