@@ -29,6 +29,8 @@ mod initials;
 mod memory;
 #[path = "hostile/peer.rs"]
 mod peer;
+#[path = "hostile/streams.rs"]
+mod streams;
 #[path = "hostile/vendors.rs"]
 mod vendors;
 #[path = "hostile/watch.rs"]

@@ -178,6 +178,40 @@ async fn thousands_that_dribble_are_closed_in_time_and_honest_peers_get_through(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_greet_and_never_log_in_are_closed_in_time_and_honest_peers_get_through() {
+    let mut scene = Scene::set().await;
+    let (port, count) = (scene.address(), figure(1_000, 200));
+    let longest = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&longest);
+    let attack = async move {
+        many(count, count, move |number| {
+            let longest = Arc::clone(&seen);
+            async move {
+                let Some(mut stream) = tcp(source(number), port).await else {
+                    return;
+                };
+                let began = Instant::now();
+                if stream.write_all(b"SSH-2.0-patient\r\n").await.is_err() {
+                    return;
+                }
+                closed(&mut stream, SLOW_CLOSED_WITHIN, "no login").await;
+                longest.fetch_max(u64::try_from(began.elapsed().as_millis()).unwrap(), Ordering::Relaxed);
+            }
+        })
+        .await;
+    };
+    let goal = Goal {
+        memory_mib: 150,
+        lines: 20,
+    };
+    watch::during(&mut scene, "A7", &goal, attack).await;
+    println!(
+        "A7: {count} without a login, the last was closed after {} ms",
+        longest.load(Ordering::Relaxed)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn withheld_certificates_by_the_thousand_are_refused_and_honest_peers_get_through() {
     let mut scene = Scene::set().await;
     let (gateway, count) = (scene.address(), figure(2_000, 200));

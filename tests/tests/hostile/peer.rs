@@ -36,6 +36,16 @@ pub(crate) async fn connect(
     alpn: &[u8],
 ) -> Result<quinn::Connection, String> {
     let endpoint = quinn::Endpoint::client((source, 0).into()).unwrap();
+    connect_by(&endpoint, gateway, presented, alpn).await
+}
+
+/// As [`connect`], by an endpoint that the test keeps.
+pub(crate) async fn connect_by(
+    endpoint: &quinn::Endpoint,
+    gateway: SocketAddr,
+    presented: Option<&Presented>,
+    alpn: &[u8],
+) -> Result<quinn::Connection, String> {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
