@@ -208,7 +208,12 @@ async fn a_killed_gateway_leaves_no_client_hanging_and_no_session_without_an_end
         assert_eq!(session.line().await, "begun");
         sessions.push(session);
     }
+    // One that has ended needs no other end.
     scene.alice.on(DEVICE, "true").await.succeeded();
+    until("its end is in the audit", PATIENCE, async || {
+        (!scene.home.audit(&["\"session.end\"", "\"finished\""]).is_empty()).then_some(())
+    })
+    .await;
     let killed = Instant::now();
     scene.gateway.kill().await;
     for session in sessions {

@@ -125,10 +125,7 @@ async fn back(home: &GatewayHome, size: usize) -> (Duration, Duration) {
     let size = u64::try_from(size).unwrap();
     let mut half = None;
     until("everybody is linked", Duration::from_secs(90), async || {
-        let count = home
-            .metric("fairlead_agents_connected{transport=\"quic\"}")
-            .await
-            .unwrap_or(0);
+        let count = home.agents_linked().await;
         if count * 2 >= size {
             half.get_or_insert(began.elapsed());
         }

@@ -173,13 +173,22 @@ impl GatewayHome {
         value.trim().parse().ok()
     }
 
-    /// Waits until so many agents are linked.
+    /// Waits until so many agents are linked, over whichever transport.
     pub async fn linked(&self, count: u64) {
-        let name = "fairlead_agents_connected{transport=\"quic\"}";
         until("agents linked", PATIENCE, async || {
-            (self.metric(name).await.unwrap_or(0) == count).then_some(())
+            (self.agents_linked().await == count).then_some(())
         })
         .await;
+    }
+
+    /// How many agents are linked now.
+    pub async fn agents_linked(&self) -> u64 {
+        let mut linked = 0;
+        for transport in ["quic", "websocket"] {
+            let name = format!("fairlead_agents_connected{{transport=\"{transport}\"}}");
+            linked += self.metric(&name).await.unwrap_or(0);
+        }
+        linked
     }
 
     /// Runs `fairlead` as the operator of this gateway.
