@@ -60,6 +60,12 @@ pub(crate) fn touches(one: &str, other: &str) -> bool {
     let Some((one, other)) = both(one, other) else {
         return true;
     };
+    // Brokers give names of their own a meaning (`$queue/F`, `$delayed/5/T`): only what both write is known to differ.
+    let own = |text: &str| text.starts_with('$') && !text.starts_with("$SYS/");
+    let first = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+    if (own(one) || own(other)) && first(one) != first(other) {
+        return true;
+    }
     let wild = |text: &str| text.starts_with(['+', '#']);
     if one.starts_with('$') && wild(other) || other.starts_with('$') && wild(one) {
         return false;

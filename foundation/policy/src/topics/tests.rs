@@ -27,6 +27,8 @@ fn filters_hold_and_touch_each_other() {
         ("a//b", "a/+/b", false, true),
         ("+/+", "/a", true, true),
         ("not/#/one", "a", false, true),
+        ("secret/#", "$queue/secret/x", false, true),
+        ("$queue/a", "$queue/b", false, false),
         ("ü/#", "ü/é", true, true),
     ];
     for (outer, inner, held, touched) in table {

@@ -22,6 +22,8 @@ pub struct Connect<'a> {
     pub login: Login<'a>,
     /// How many messages it takes before it acknowledges them (version 5).
     pub receive_maximum: Option<u16>,
+    /// Whether it takes reasons in words (version 5, Request Problem Information).
+    pub takes_words: bool,
     /// Whether it wants the enhanced authentication of version 5, in which this side takes no part.
     pub authentication: bool,
     properties: &'a [u8],
@@ -106,12 +108,14 @@ impl<'a> Connect<'a> {
             will,
             login: Login { username, password },
             receive_maximum: properties.receive_maximum,
+            takes_words: !properties.wordless,
             authentication: properties.authentication,
             properties: properties.raw,
         })
     }
 
-    /// The packet with another login in place of what was sent. Texts beyond 65,535 bytes are cut; whoever reads them from
+    /// The packet with another login in place of what was sent, and a clean start: a broker that kept a session would deliver
+    /// by subscriptions that nobody on this way has judged. Texts beyond 65,535 bytes are cut; whoever reads them from
     /// a file checks that before.
     #[must_use]
     pub fn to_bytes(&self, login: Login<'_>) -> Vec<u8> {
@@ -121,7 +125,7 @@ impl<'a> Connect<'a> {
             Version::V4 => 4,
             Version::V5 => 5,
         });
-        let mut flags = u8::from(self.clean_start) << 1;
+        let mut flags = 1 << 1;
         if let Some(will) = &self.will {
             flags |= 1 << 2 | will.qos.number() << 3 | u8::from(will.retain) << 5;
         }

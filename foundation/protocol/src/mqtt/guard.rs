@@ -95,6 +95,8 @@ pub struct Hello {
     pub username: Option<String>,
     /// Seconds after which its silence is death; 0 for never.
     pub keep_alive: u16,
+    /// Whether it takes reasons in words.
+    pub takes_words: bool,
     /// Whether it wants an authentication in which nobody here takes part.
     pub authentication: bool,
     will: Option<(String, QoS, bool)>,
@@ -185,6 +187,7 @@ pub fn read_hello(bytes: &[u8], limits: &Limits) -> Result<Option<(Hello, usize)
         client_id: connect.client_id.to_owned(),
         username: connect.login.username.map(str::to_owned),
         keep_alive: connect.keep_alive,
+        takes_words: connect.takes_words,
         authentication: connect.authentication,
         will: connect.will.map(|will| (will.topic.to_owned(), will.qos, will.retain)),
     };
@@ -221,9 +224,9 @@ impl Guard {
     pub fn new(hello: Hello, limits: Limits, text: String) -> Self {
         Self {
             downstream: Downstream::new(hello.version),
+            text: if hello.takes_words { text } else { String::new() },
             limits,
             hello,
-            text,
             aliases: BTreeMap::new(),
             alias_maximum: 0,
             in_flight: BTreeSet::new(),

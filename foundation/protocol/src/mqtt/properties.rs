@@ -27,6 +27,8 @@ pub(super) struct Properties<'a> {
     pub(super) maximum_packet_size: Option<u32>,
     pub(super) assigned_client_id: Option<&'a str>,
     pub(super) authentication: bool,
+    /// Request Problem Information is 0.
+    pub(super) wordless: bool,
 }
 
 pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
@@ -73,9 +75,14 @@ impl<'a> Properties<'a> {
 
     fn property(&mut self, id: u8, rest: &mut Fields<'a>) -> Result<(), Broken> {
         match id {
-            // Payload format, request problem information, request response information, maximum QoS, retain, wildcard,
+            0x17 => match rest.byte()? {
+                0 => self.wordless = true,
+                1 => {}
+                _ => return Err(Broken::Protocol("a property that is neither 0 nor 1")),
+            },
+            // Payload format, request response information, maximum QoS, retain, wildcard,
             // subscription identifiers and shared subscriptions available.
-            0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => {
+            0x01 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => {
                 if rest.byte()? > 1 {
                     return Err(Broken::Protocol("a property that is neither 0 nor 1"));
                 }

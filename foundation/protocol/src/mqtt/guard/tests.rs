@@ -267,6 +267,28 @@ fn a_broker_that_speaks_out_of_turn_is_no_broker() {
 }
 
 #[test]
+fn many_small_packets_pass_in_one_piece() {
+    let mut guard = welcomed(5, Limits::default());
+    let pings = b"\xd0\x00".repeat(30_000);
+    let mut flow = Flow::default();
+    guard.from_broker(pings.clone().into(), &mut flow).unwrap();
+    assert_eq!((flow.to_client.len(), flow.to_client.concat()), (1, pings));
+}
+
+#[test]
+fn a_session_that_a_broker_kept_is_not_taken_up() {
+    let bytes = connect(4);
+    let limits = Limits::default();
+    let (hello, _) = read_hello(&bytes, &limits).unwrap().unwrap();
+    assert!(heard(&mut Guard::new(hello, limits, String::new()), b"\x20\x02\x01\x00").is_err());
+    let kept = [b"\x00\x04MQTT\x04\x00\x00\x3c", &b"\x00\x01a"[..]].concat();
+    let asked = Connect::read(&kept).unwrap();
+    assert!(!asked.clean_start);
+    let sent = asked.to_bytes(asked.login);
+    assert!(Connect::read(&sent[2..]).unwrap().clean_start);
+}
+
+#[test]
 fn every_cut_of_the_same_bytes_comes_to_the_same() {
     let to_client = [
         b"\xd0\x00".to_vec(),
