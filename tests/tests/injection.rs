@@ -9,6 +9,8 @@
 
 #[path = "injection/logins.rs"]
 mod logins;
+#[path = "injection/nowhere.rs"]
+mod nowhere;
 #[path = "injection/records.rs"]
 mod records;
 #[path = "injection/stage.rs"]
