@@ -11,7 +11,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use fairlead_identity::join::{JoinString, PREFIX};
 use fairlead_protocol::first_bytes::{FIRST_BYTES_MAX, FirstBytes, classify};
-use fairlead_protocol::postgres::{CancelKey, Client, MAX_OPENING, Opening, Server, read_opening};
+use fairlead_protocol::postgres::{
+    CancelKey, Client, Login, LoginError, LoginStep, MAX_LOGIN_BYTES, MAX_LOGIN_MESSAGE, MAX_LOGIN_MESSAGES,
+    MAX_OPENING, Opening, Server, read_opening,
+};
 use fairlead_wire::call::{CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES};
 use fairlead_wire::control::{Body, Control};
@@ -30,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("join_string", join_string),
     ("postgres", postgres),
+    ("postgres_login", postgres_login),
 ];
 
 /// Reads the input as a stream of frames, and as the body of one frame, of each message.
@@ -165,6 +169,43 @@ fn passed_by_server(data: &[u8], piece_bytes: usize) -> (Vec<u8>, bool) {
         }
     }
     (passed, false)
+}
+
+/// Reads the input as a database's half of a login.
+///
+/// Holds: no panic; how the bytes were cut on their way does not matter; a login ends within its bounds, and what follows it
+/// stays untouched.
+pub fn postgres_login(data: &[u8]) {
+    let whole = login(data, data.len().max(1));
+    let in_pieces = login(data, 7);
+    assert_eq!(whole, in_pieces, "the cut of the bytes changed the login");
+}
+
+/// The steps that came out, and whether an error ended them.
+fn login(data: &[u8], piece_bytes: usize) -> (Vec<LoginStep>, Option<LoginError>) {
+    let (mut login, mut bytes, mut steps) = (Login::default(), BytesMut::new(), Vec::new());
+    let mut taken = 0_usize;
+    for piece in data.chunks(piece_bytes) {
+        bytes.extend_from_slice(piece);
+        loop {
+            let held = bytes.len();
+            match login.read(&mut bytes) {
+                Ok(None) => {
+                    taken += held - bytes.len();
+                    break;
+                }
+                Ok(Some(step)) => {
+                    taken += held - bytes.len();
+                    steps.push(step);
+                }
+                Err(error) => return (steps, Some(error)),
+            }
+        }
+        assert!(taken <= MAX_LOGIN_BYTES && steps.len() <= MAX_LOGIN_MESSAGES);
+    }
+    let is_over = matches!(steps.last(), Some(LoginStep::Done(_) | LoginStep::Refused(_)));
+    assert!(is_over || bytes.len() <= MAX_LOGIN_MESSAGE, "a whole message was left");
+    (steps, None)
 }
 
 /// Puts a checksum under the inside of a join string, without which nearly every input would end at the checksum.
