@@ -225,8 +225,9 @@ impl Proxy {
         let (gateway, why) = (gateway.to_owned(), format!("{status} {words}").trim_end().to_owned());
         match status {
             200..=299 => Ok(()),
-            407 if self.user.is_some() => Err(ProxyError::WrongPassword),
-            407 => Err(ProxyError::AsksForPassword),
+            // Some say 401 for a password that is wrong, as an origin would (tinyproxy 1.11).
+            401 | 407 if self.user.is_some() => Err(ProxyError::WrongPassword),
+            401 | 407 => Err(ProxyError::AsksForPassword),
             500..=599 => Err(ProxyError::GatewayUnreachable { gateway, why }),
             _ => Err(ProxyError::Refused { gateway, why }),
         }
