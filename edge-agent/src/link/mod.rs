@@ -6,8 +6,10 @@
 mod backoff;
 mod board;
 mod book;
+mod course;
 mod dial;
 mod roam;
+mod seek;
 mod several;
 mod shell;
 mod state;
@@ -38,6 +40,19 @@ pub struct GatewayStream {
     pub from_caller: Receiver,
     /// To the caller.
     pub to_caller: Sender,
+    /// Kept as long as the session lives: a link that is left is closed once nobody uses it.
+    pub in_use: InUse,
+}
+
+/// A session's hold on its link.
+#[derive(Clone, Debug, Default)]
+pub struct InUse(Arc<()>);
+
+impl InUse {
+    /// How many others there are.
+    fn others(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(1)
+    }
 }
 
 /// What the link does with streams and news.

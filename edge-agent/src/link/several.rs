@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::board::{Board, Status, StatusSender};
-use super::{Sessions, Settings, Stop, shell};
+use super::{Sessions, Settings, Stop, course};
 
 /// Links besides the first.
 const MORE: usize = 3;
@@ -30,7 +30,7 @@ pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: Status
     let status = Arc::new(status);
     let plan = watch::Sender::new(Plan::default());
     let first = Board::new(Arc::clone(&status), 0);
-    let first = shell::run(settings.clone(), Arc::clone(&sessions), first, stop.clone());
+    let first = course::run(settings.clone(), Arc::clone(&sessions), first, stop.clone());
     let more = |number: u32| {
         let board = Board::new(Arc::clone(&status), number);
         keep(
@@ -72,7 +72,7 @@ async fn keep(
             }
         };
         let stop_this = stop.child_token();
-        let linking = shell::run(
+        let linking = course::run(
             settings.numbered(number, address),
             Arc::clone(&sessions),
             board.clone(),

@@ -11,14 +11,20 @@ use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::{Body, Control, HostKeyReport, Offer, Renew, RootsKept};
 use fairlead_wire::refusal::Reason;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::board::Board;
+use super::course::{Progress, Stage};
 use super::state::{Command, Event, LinkState};
-use super::{GatewayStream, Sessions, Settings, Stop, dial_by};
+use super::{GatewayStream, InUse, Sessions, Settings, Stop, dial_by};
 
 /// A frame must leave within this, or the gateway counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// After another conversation has taken over, the gateway opens nothing more on this one.
+const LAST_ONES: Duration = Duration::from_secs(3);
+/// How often is looked whether the last session has ended.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the gateway may take to hear that the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -29,10 +35,22 @@ struct Live {
     frames: FrameReader<Receiver>,
 }
 
-/// Keeps a link to the gateway until `stop`; never ends for a reason of the network.
-pub(super) async fn run(settings: Settings, sessions: Arc<dyn Sessions>, board: Board, stop: Stop) {
+/// A conversation's place in the course of the link.
+pub(super) struct Place {
+    /// What it is to the link now.
+    pub(super) stage: watch::Receiver<Stage>,
+    /// Where it says how far it has come.
+    pub(super) progress: watch::Sender<Progress>,
+    /// The connection that it begins on; it dials one where there is none.
+    pub(super) given: Option<Connection>,
+}
+
+/// Talks to the gateway until `stop`, or until its place needs it no more.
+pub(super) async fn talk(settings: Settings, sessions: Arc<dyn Sessions>, board: Board, stop: Stop, place: Place) {
     let mut shell = Shell {
         state: LinkState::new(settings.introduction.clone(), settings.seed),
+        place,
+        in_use: InUse::default(),
         settings,
         sessions,
         board,
@@ -50,12 +68,20 @@ pub(super) async fn run(settings: Settings, sessions: Arc<dyn Sessions>, board: 
         // One that is broken has nothing to wait for.
         drop(Sink::finish(&mut live.send).await);
         live.send.delivered(FAREWELL).await;
-        live.connection.close(Reason::AgentStopping.code(), "the agent stops");
+        let (code, text) = if stop.is_cancelled() {
+            (Reason::AgentStopping.code(), "the agent stops")
+        } else {
+            (0, "the link has moved to another transport")
+        };
+        live.connection.close(code, text);
     }
 }
 
 struct Shell {
     settings: Settings,
+    place: Place,
+    /// The sessions of the connection of the moment hold it.
+    in_use: InUse,
     state: LinkState,
     sessions: Arc<dyn Sessions>,
     board: Board,
@@ -68,7 +94,7 @@ struct Shell {
 enum Happening {
     Time,
     Frame(Control),
-    Stream(GatewayStream),
+    Stream((Sender, Receiver)),
     Offer(Offer),
     HostKeys(Vec<HostKeyReport>),
     NetworkChanged,
@@ -77,12 +103,28 @@ enum Happening {
 
 impl Shell {
     async fn run(&mut self) {
+        let mut had_one = false;
         loop {
+            had_one |= self.live.is_some();
+            let stage = *self.place.stage.borrow_and_update();
+            let is_over = stage == Stage::Leaving || (stage == Stage::Coming && had_one);
+            if is_over && self.live.is_none() {
+                return;
+            }
             let due = self.state.deadline().map(|due| self.began + due);
-            let commands = match next(due, self.live.as_mut(), &mut self.settings).await {
+            let happening = tokio::select! {
+                happening = next(due, self.live.as_mut(), &mut self.settings) => happening,
+                () = left(&mut self.place.stage, &self.in_use) => return,
+            };
+            let commands = match happening {
                 Happening::Time => self.state.handle_time(self.began.elapsed()),
                 Happening::Frame(frame) => self.state.handle(self.began.elapsed(), Event::Frame(frame)),
-                Happening::Stream(stream) => {
+                Happening::Stream((to_caller, from_caller)) => {
+                    let stream = GatewayStream {
+                        from_caller,
+                        to_caller,
+                        in_use: self.in_use.clone(),
+                    };
                     let sessions = Arc::clone(&self.sessions);
                     if self.state.is_welcome() {
                         sessions.begin(stream);
@@ -142,6 +184,7 @@ impl Shell {
                     self.board.up(&live.connection, answer.accepted, refused);
                     self.settings.book.keep(live.connection.remote_address());
                 }
+                self.place.progress.send_modify(|progress| progress.up = true);
                 self.schedule_renewal();
             }
             Command::TrustAuthority(authority) => match self.settings.credentials.trust(&authority) {
@@ -206,6 +249,9 @@ impl Shell {
     }
 
     async fn dial(&mut self) -> Event {
+        if let Some(given) = self.place.given.take() {
+            return self.greet(Ok(given)).await;
+        }
         if self.must_renew || self.settings.credentials.expired() {
             if let Err(why) = self.settings.credentials.renew_by_proof().await {
                 tracing::warn!(why, "the certificate has ended and could not be renewed");
@@ -232,6 +278,15 @@ impl Shell {
                 dialled = dial_by(ways, &known, domain, &tls, role).await;
             }
         }
+        let dialled = dialled.map_err(|error| {
+            self.must_renew |= error.expired;
+            error.to_string()
+        });
+        self.greet(dialled).await
+    }
+
+    /// Opens the control stream of a connection.
+    async fn greet(&mut self, dialled: Result<Connection, String>) -> Event {
         let opened = match dialled {
             Ok(connection) => {
                 self.sessions.gateway_is_at(connection.remote_address().ip());
@@ -245,13 +300,15 @@ impl Shell {
                     Err(_) => Err("the gateway takes no control stream".into()),
                 }
             }
-            Err(error) => {
-                self.must_renew |= error.expired;
-                Err(error.to_string())
-            }
+            Err(why) => Err(why),
         };
         match opened {
             Ok(live) => {
+                self.in_use = InUse::default();
+                self.place.progress.send_replace(Progress {
+                    connection: Some(live.connection.clone()),
+                    up: false,
+                });
                 self.live = Some(live);
                 Event::Connected(self.settings.credentials.roots_sha256())
             }
@@ -295,7 +352,23 @@ impl Shell {
     }
 
     fn report_down(&self, why: String) {
-        self.board.down(why);
+        self.place.progress.send_replace(Progress::default());
+        // While it comes or leaves another conversation has the word.
+        if *self.place.stage.borrow() == Stage::Serving {
+            self.board.down(why);
+        }
+    }
+}
+
+/// Resolves when a conversation that leaves has no session any more, nor one on its way. Cancel safe.
+async fn left(stage: &mut watch::Receiver<Stage>, in_use: &InUse) {
+    if stage.wait_for(|stage| *stage == Stage::Leaving).await.is_err() {
+        return std::future::pending().await;
+    }
+    // What the gateway had begun to open arrives within this.
+    tokio::time::sleep(LAST_ONES).await;
+    while in_use.others() > 0 {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -356,7 +429,7 @@ async fn next(due: Option<Instant>, live: Option<&mut Live>, settings: &mut Sett
             Err(error) => Happening::Lost(ended(connection, &error.to_string())),
         },
         stream = connection.accept() => match stream {
-            Ok((to_caller, from_caller)) => Happening::Stream(GatewayStream { from_caller, to_caller }),
+            Ok(stream) => Happening::Stream(stream),
             Err(error) => Happening::Lost(error.to_string()),
         },
     }

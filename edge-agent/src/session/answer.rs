@@ -98,6 +98,7 @@ pub(super) fn turn_away(stream: GatewayStream, reason: Reason) {
     let GatewayStream {
         mut from_caller,
         mut to_caller,
+        in_use: _,
     } = stream;
     let answer = OpenAnswer::refused(Refused::new(reason, ""));
     let sent = codec::encode(&answer, MAX_CONTROL_FRAME).is_ok_and(|bytes| {

@@ -121,6 +121,8 @@ impl Services {
         let GatewayStream {
             mut from_caller,
             mut to_caller,
+            // Held to the end of the session: the link is needed as long.
+            in_use: _in_use,
         } = stream;
         let asked = match timeout(OPEN_LIMIT, read_open(&mut from_caller, self.clock.now())).await {
             Ok(Ok(asked)) => asked,

@@ -94,7 +94,7 @@ pub struct Hello {
     /// SHA-256 of each root certificate that the agent trusts; at most 8.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub roots_sha256: Vec<Vec<u8>>,
-    /// Which of the agent's links this is, 0 to 3: links of one boot with other numbers stand beside each other, one with the
+    /// Which of the agent's links this is, 0 to 7: links of one boot with other numbers stand beside each other, one with the
     /// same number takes the place of the one before.
     #[prost(uint32, tag = "8")]
     pub link: u32,

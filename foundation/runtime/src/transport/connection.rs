@@ -143,6 +143,14 @@ impl Connection {
         }
     }
 
+    /// How many packets have come so far, where the transport knows: one that has no more of them is about to be lost.
+    pub fn packets_heard(&self) -> Option<u64> {
+        match self {
+            Self::Quic(connection) => Some(connection.stats().udp_rx.datagrams),
+            Self::WebSocket(_) => None,
+        }
+    }
+
     /// Which transport it is.
     pub fn kind(&self) -> Kind {
         match self {

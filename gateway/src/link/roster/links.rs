@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{AgentKey, Link};
 
-/// Live links. At most four of one agent, since their numbers go to 3.
+/// Live links. At most eight of one agent, since their numbers go to 7.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     by_agent: BTreeMap<AgentKey, Vec<Arc<Link>>>,
@@ -37,11 +37,12 @@ impl Links {
             .filter(|link| link.is_confirmed())
     }
 
-    /// The link of an agent that sessions go to: one that serves, else any.
+    /// The link of an agent that sessions go to: the newest one that serves, else any. An agent that moves to another
+    /// transport comes with a further link, and finishes on the one before.
     pub(super) fn best_of(&self, agent: &AgentKey) -> Option<&Arc<Link>> {
         let links = self.of(agent);
         let serves = |link: &&Arc<Link>| link.is_confirmed() && link.connection.close_reason().is_none();
-        links.iter().find(serves).or_else(|| links.first())
+        links.iter().rfind(serves).or_else(|| links.first())
     }
 
     /// The one whose place `link` would take as the next life of the same link, if there is one.
