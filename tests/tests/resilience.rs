@@ -81,7 +81,11 @@ async fn an_agent_killed_while_it_renews_has_the_old_identity_or_the_new_one() {
     assert!(bad_modes.is_empty(), "{bad_modes:?}");
     assert!(chains.len() > 1, "no kill fell into a life that renewed");
     let _agent = device.start();
-    home.linked(1).await;
+    // Its certificate may have ended meanwhile; then it proves its key first.
+    until("the last life links", PATIENCE * 3, async || {
+        (home.agents_linked().await == 1).then_some(())
+    })
+    .await;
 }
 
 /// Files that others than their owner may read.
