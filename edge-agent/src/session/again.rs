@@ -31,13 +31,14 @@ impl Services {
         ended.count()
     }
 
-    fn still(&self, list: &AllowList, live: &Live) -> Result<(), Refusal> {
+    /// Whether the file still says what a session was settled by.
+    pub(super) fn still(&self, list: &AllowList, live: &Live) -> Result<(), Refusal> {
         let now = self.clock.now();
         let admission = list.admit(&live.asked, now)?;
         for act in live.acts() {
             list.admit_act(&live.asked, act, now)?;
         }
-        // One that is not settled yet asks for itself.
+        // One that is not settled yet asks once it is.
         let Some(settled) = live.settled.get() else {
             return Ok(());
         };

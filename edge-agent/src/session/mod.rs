@@ -230,6 +230,8 @@ impl Services {
         };
         // Set once, here.
         drop(live.settled.set(settled));
+        // The file may have been read again while the name was resolved: what this was settled by must still be in it.
+        self.still(&self.list(), live)?;
         if let (Some(most), Some(rule)) = (admission.limits.sessions_per_caller, &admission.rule)
             && self.live.beside(live, rule) >= usize::try_from(most).unwrap_or(usize::MAX)
         {

@@ -173,13 +173,30 @@ impl Startup {
         self.parameter("user")
     }
 
-    /// The database asked for: the user's name where none was sent.
+    /// The database asked for: the user's name where none was sent, and `replication` where physical replication is asked
+    /// for, which reads every database whatever is named (as in pg_hba.conf, PostgreSQL 15 section 21.1).
     #[must_use]
     pub fn database(&self) -> &str {
+        if self.wants_physical_replication() {
+            return "replication";
+        }
         match self.parameter("database") {
             "" => self.user(),
             database => database,
         }
+    }
+
+    /// As PostgreSQL reads it: `database` is logical replication of the one that is named, else a boolean in any of its
+    /// spellings. What is neither is taken for a yes; the server refuses it.
+    fn wants_physical_replication(&self) -> bool {
+        let said = self.parameter("replication").to_ascii_lowercase();
+        let is_no = |word: &str, least: usize| said.len() >= least && word.starts_with(&said);
+        !(said.is_empty()
+            || said == "database"
+            || said == "0"
+            || is_no("false", 1)
+            || is_no("no", 1)
+            || is_no("off", 2))
     }
 
     /// Puts a parameter in place of what was sent.

@@ -181,3 +181,18 @@ fn a_server_that_lies_about_lengths_ends() {
         assert_eq!(Server::new(shown()).follow(Bytes::from(bytes)), Err(error));
     }
 }
+
+#[test]
+fn physical_replication_is_no_single_database() {
+    let asked = |value: &str| {
+        let mut startup = startup();
+        startup.set("replication", value);
+        startup.database().to_owned()
+    };
+    for value in ["true", "T", "on", "yes", "1", "o", "what"] {
+        assert_eq!(asked(value), "replication", "{value}");
+    }
+    for value in ["", "database", "false", "F", "no", "OFF", "0"] {
+        assert_eq!(asked(value), "billing", "{value}");
+    }
+}
