@@ -155,6 +155,31 @@ impl Resetting {
     }
 }
 
+/// Hears one piece, says its words, once or without end, and holds on. Ends when dropped.
+pub struct Says {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _end: DropGuard,
+}
+
+impl Says {
+    /// Starts it on a free port.
+    pub async fn start(words: &[u8], without_end: bool) -> Self {
+        let words = Arc::new(words.to_vec());
+        let (address, end) = serve("says", move |mut stream: TcpStream| {
+            let words = Arc::clone(&words);
+            async move {
+                let mut bytes = [0; 1024];
+                drop(stream.read(&mut bytes).await);
+                while stream.write_all(&words).await.is_ok() && without_end {}
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        Self { address, _end: end }
+    }
+}
+
 /// A port that is taken and refuses every connection.
 pub struct Refusing {
     /// The address.

@@ -4,11 +4,18 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "tests fail by panicking"
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say aloud what they leave out"
 )]
 
+#[path = "postgres/bad_input.rs"]
+mod bad_input;
 #[path = "postgres/cancel.rs"]
 mod cancel;
+#[path = "postgres/copies.rs"]
+mod copies;
+#[path = "postgres/drivers.rs"]
+mod drivers;
 #[path = "postgres/sessions.rs"]
 mod sessions;
 #[path = "postgres/stage.rs"]

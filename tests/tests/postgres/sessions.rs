@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use fairlead_tests::clients::{Running, run, run_with, stock};
+use fairlead_tests::clients::{Running, asks_for_all, run, run_with, stock};
 use fairlead_tests::customer::CustomerCa;
 use fairlead_tests::lab::Lab;
 use fairlead_tests::postgres::{PASSWORD, Postgres};
@@ -33,7 +33,12 @@ async fn queries_and_copies_go_through_and_the_audit_knows_user_and_database() {
         notified.text()
     );
     let permit = stage.lab.gateway_audit().awaited("session.permit", None).await;
-    assert_eq!((permit.fact("user"), permit.fact("database")), ("postgres", "billing"));
+    let end = stage.lab.gateway_audit().awaited("session.end", None).await;
+    for line in [&permit, &end] {
+        assert_eq!((line.fact("user"), line.fact("database")), ("postgres", "billing"));
+        assert_eq!(line.fact("application_name"), "psql");
+    }
+    assert!(end.number("bytes_in") > Some(0) && end.number("bytes_out") > Some(0));
     stage.strike().await;
 }
 
@@ -149,7 +154,8 @@ async fn pgbench_runs_clean() {
         bench
     };
     run(bench(&["-i", "-q", "-s", "1"])).await.succeeded();
-    let said = run(bench(&["-c", "8", "-j", "2", "-T", "3"])).await.succeeded();
+    let seconds = if asks_for_all() { "20" } else { "3" };
+    let said = run(bench(&["-c", "16", "-j", "2", "-T", seconds])).await.succeeded();
     assert!(
         said.text().contains("number of failed transactions: 0"),
         "{}",
@@ -184,5 +190,31 @@ async fn a_database_with_tls_is_trusted_as_the_customers_file_says() {
     );
     let end = stage.lab.agent_audit("db").awaited("session.end", None).await;
     assert_eq!(end.fact("detail"), "TLS with the database: it does not speak TLS");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_over_a_limit_is_told_by_an_administrators_shutdown() {
+    let stage = Stage::set(None).await;
+    for (limit, reason) in [("idle: 2s", "idle-limit"), ("session: 2s", "session-limit")] {
+        let rule = format!("{{ name: r, sites: ['*'], effect: allow, limits: {{ {limit} }} }}");
+        stage.lab.policy(&format!("version: 1\nrules:\n  - {rule}\n")).await;
+        let mut psql = stage.psql("", &[]);
+        psql.stdin(Stdio::piped());
+        let mut psql = Running::start(psql);
+        let mut stdin = psql.stdin.take().unwrap();
+        stdin
+            .write_all(b"\\set VERBOSITY verbose\nselect 'up';\n")
+            .await
+            .unwrap();
+        assert_eq!(psql.line().await, "up");
+        let session = stage.lab.sessions().await[0].id.clone();
+        let end = stage.lab.gateway_audit().awaited("session.end", Some(&session)).await;
+        assert_eq!(end.text("reason"), reason);
+        stdin.write_all(b"select 1;\n").await.unwrap();
+        let said = psql.finish().await;
+        let words = format!("57P01: fairlead: {reason} (session {session})");
+        assert!(said.stderr.contains(&words), "{}", said.stderr);
+    }
     stage.strike().await;
 }
