@@ -128,15 +128,18 @@ async fn a_new_password_holds_after_a_reload_and_a_login_that_is_gone_ends_its_s
     write_private(&file, b"canary-7Q-another", 0o640).unwrap();
     assert_eq!(stage.lab.reload_agent("db").await, 0, "a rotated password ends nothing");
     stage.query("user=readonly", "select 1").await.succeeded();
+    // It is to be over, so that the first session alone is left.
+    stage
+        .ended_so("readonly", |end| end.fact_number("statements") == Some(1))
+        .await;
 
     let yaml = stage.lab.path("agents/db/agent.yaml");
     let text = std::fs::read_to_string(&yaml).unwrap();
     write_private(&yaml, text.replace("as: readonly", "as: other").as_bytes(), 0o600).unwrap();
-    // The short session before may not have left the table yet.
-    let ended = stage.lab.reload_agent("db").await;
-    assert!(
-        (1..=2).contains(&ended),
-        "{ended}: the login is not the file's any longer"
+    assert_eq!(
+        stage.lab.reload_agent("db").await,
+        1,
+        "the login is not the file's any longer"
     );
     let is_cut = |end: &Line| end.fact("detail").contains("no credentials for this user");
     stage.ended_so("readonly", is_cut).await;
