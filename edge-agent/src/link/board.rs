@@ -1,6 +1,7 @@
 //! How the links stand, for people and for tests.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -66,6 +67,13 @@ impl Board {
             (status.accepted, status.refused) = (accepted, refused);
             status.last_error = String::new();
         });
+    }
+
+    /// Where the other links go that callers can use: one to each gateway is enough.
+    pub(super) fn taken(&self) -> Vec<SocketAddr> {
+        let status = self.status.borrow();
+        let others = status.links.iter().filter(|(number, _)| **number != self.number);
+        others.map(|(_, link)| link.connection.remote_address()).collect()
     }
 
     /// The gateway said that it will stop.

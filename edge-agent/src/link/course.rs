@@ -60,7 +60,7 @@ struct Course {
 
 /// Keeps a link to one gateway until `stop`; never ends for a reason of the network.
 pub(super) async fn run(settings: Settings, sessions: Arc<dyn Sessions>, board: Board, stop: Stop) {
-    let mut seeker = Seeker::new(&settings);
+    let mut seeker = Seeker::new(&settings, board.clone());
     let may_move = settings.ways.choice == Choice::Auto;
     let mut course = Course {
         settings,

@@ -10,6 +10,7 @@ use fairlead_runtime::transport::{Connection, Kind};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::board::Board;
 use super::course::Progress;
 use super::{Credentials, Settings, Ways, dial_by};
 
@@ -32,6 +33,7 @@ pub(super) struct Seeker {
     domain: String,
     credentials: Arc<dyn Credentials>,
     ways: Ways,
+    board: Board,
     role: Role,
     silence: Duration,
     probes: Probes,
@@ -48,7 +50,7 @@ struct Probes {
 }
 
 impl Seeker {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, board: Board) -> Self {
         let (role, keep_alive) = if settings.data_saver {
             (Role::SavingAgent, SAVER_KEEP_ALIVE)
         } else {
@@ -59,6 +61,7 @@ impl Seeker {
             domain: settings.domain.clone(),
             credentials: Arc::clone(&settings.credentials),
             ways: settings.ways.clone(),
+            board,
             role,
             silence: keep_alive.saturating_add(ANSWER),
             probes: Probes::new(Instant::now()),
@@ -126,7 +129,8 @@ impl Seeker {
 
     async fn dial(&self, kind: Kind) -> Option<Connection> {
         let tls = self.credentials.tls();
-        let dialled = dial_by(&self.ways.only(kind), &self.gateways, &self.domain, &tls, self.role).await;
+        let ways = self.ways.only(kind).except(self.board.taken());
+        let dialled = dial_by(&ways, &self.gateways, &self.domain, &tls, self.role).await;
         dialled
             .inspect_err(|error| tracing::debug!(%error, %kind, "no better way yet"))
             .ok()

@@ -266,7 +266,7 @@ impl Shell {
             Role::Agent
         };
         let (ways, domain, tls) = (
-            &self.settings.ways,
+            &self.settings.ways.except(self.board.taken()),
             &self.settings.domain,
             self.settings.credentials.tls(),
         );

@@ -71,6 +71,7 @@ pub struct Ways {
     /// The proxies that TCP goes through; UDP goes through none.
     pub proxies: Proxies,
     fell_back: Arc<AtomicBool>,
+    except: Vec<SocketAddr>,
 }
 
 impl Ways {
@@ -88,6 +89,17 @@ impl Ways {
             choice,
             proxies,
             fell_back: Arc::default(),
+            except: Vec::new(),
+        }
+    }
+
+    /// The same ways and the same memory, to any address but these, which other links go to. A name behind a proxy leads where
+    /// the proxy says.
+    #[must_use]
+    pub fn except(&self, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            except: addresses,
+            ..self.clone()
         }
     }
 
@@ -224,6 +236,10 @@ impl<'a> Race<'a> {
                 Step::Resolved(gateway, Ok(addresses)) => {
                     let mut wait = Duration::ZERO;
                     for address in addresses {
+                        if self.ways.except.contains(&address) {
+                            error.add(&address.to_string(), &Failure::plain(&"another link goes there"));
+                            continue;
+                        }
                         running.extend(self.contenders(&gateway, address, wait));
                         wait = wait.saturating_add(STAGGER);
                     }
