@@ -24,6 +24,7 @@ mod credentials;
 pub mod doctor;
 pub mod enroll;
 pub mod first_run;
+mod health;
 #[cfg(feature = "builtin-ssh")]
 mod host_keys;
 pub mod identity_files;
@@ -105,7 +106,8 @@ impl Agent {
     pub async fn start_at(config: Config, clock: Arc<dyn Clock>, parent: &CancellationToken) -> anyhow::Result<Self> {
         let files = IdentityFiles::open(&config.state_dir)?;
         let parts = Parts::assemble(&config, files, Arc::clone(&clock))?;
-        let reloader = Arc::new(Reloader::new(&config, parts.own.clone(), parts.offers));
+        let offers = Arc::new(parts.offers);
+        let reloader = Arc::new(Reloader::new(&config, parts.own.clone(), Arc::clone(&offers)));
         let stop = parent.child_token();
         let tasks = TaskGroup::new("agent", &stop);
         // Sessions outlive the link's stop by their grace, so their token is not a child of it.
@@ -151,6 +153,13 @@ impl Agent {
             tokio::select! {
                 () = told_to_end.cancelled() => {}
                 () = watching => {}
+            }
+        });
+        tasks.spawn("health", {
+            let watching = health::watch(Arc::clone(&services), offers);
+            let told_to_end = tasks.token().clone();
+            async move {
+                let _told = told_to_end.run_until_cancelled(watching).await;
             }
         });
         tasks.spawn("watch-time", session::watch_time(Arc::clone(&services), stop.clone()));

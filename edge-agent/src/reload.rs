@@ -10,6 +10,7 @@ use fairlead_wire::control::{Mode, Offer, OfferedEndpoint};
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Endpoint, Upstream};
+use crate::health;
 use crate::service::AllowList;
 use crate::session::Services;
 
@@ -80,12 +81,12 @@ pub(crate) struct Reloader {
     file: std::path::PathBuf,
     fixed: Fixed,
     own: (Label, Label),
-    offers: watch::Sender<Offer>,
+    offers: Arc<watch::Sender<Offer>>,
     after_restart: watch::Sender<Vec<&'static str>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(config: &Config, own: (Label, Label), offers: watch::Sender<Offer>) -> Self {
+    pub(crate) fn new(config: &Config, own: (Label, Label), offers: Arc<watch::Sender<Offer>>) -> Self {
         Self {
             file: config.file.clone(),
             fixed: Fixed::of(config),
@@ -154,7 +155,8 @@ impl Reloader {
                 "not put in force: the agent cannot write its audit log",
             )]);
         }
-        let offered = offer(&config.endpoints);
+        let mut offered = offer(&config.endpoints);
+        health::keep_known(&self.offers.borrow(), &mut offered);
         let list = AllowList::new(config.endpoints, Some(self.own.clone()), &config.digest);
         let ended = services.put_in_force(Arc::new(list));
         self.offers.send_replace(offered);
@@ -178,6 +180,8 @@ pub(crate) fn offer(endpoints: &[Endpoint]) -> Offer {
             url: endpoint.url.to_string(),
             mode: mode.into(),
             pooling_enabled: endpoint.pooling_enabled,
+            unwell: false,
+            over_websocket: endpoint.over_websocket,
         }
     });
     Offer {

@@ -11,7 +11,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use fairlead_tests::clients::{Running, stock};
+use fairlead_tests::clients::{Running, run, stock};
 use fairlead_tests::field::{Chat, Field};
 use fairlead_tests::netns::{self, MIDDLE, NatRouter, NetworkPath};
 use fairlead_tests::programs::{AgentHome, DEVICE, Daemon, GatewayHome, PATIENCE, throw_away, until};
@@ -77,6 +77,55 @@ async fn falls_back_and_returns() {
     let took = first_session(&field).await;
     println!("R5: UDP blocked at the start: a session {took:.1?} after it (goal {FROM_START:?})");
     assert!(took <= FROM_START + MARGIN, "{took:?}");
+    field.is_sound().await;
+}
+
+#[test]
+fn an_endpoint_that_asks_for_websocket_is_served_over_it_beside_a_link_by_quic() {
+    netns::alone(
+        "an_endpoint_that_asks_for_websocket_is_served_over_it_beside_a_link_by_quic",
+        beside_quic(),
+    );
+}
+
+async fn beside_quic() {
+    let mut field = Field::set("", "").await;
+    let mut by_quic = Chat::start(&field).await;
+    field.device.change("upstream:", "transport: websocket, upstream:");
+    field.agent.signal(nix::sys::signal::Signal::SIGHUP);
+    until("a side link", PATIENCE, async || {
+        let mut command = field.device.command("status");
+        command.arg("--json");
+        let shown = run(field.router.device.within(&command)).await;
+        let status: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
+        let links = status["links"].as_array()?.iter();
+        let transports: Vec<&str> = links.filter_map(|link| link["transport"].as_str()).collect();
+        (transports == ["quic", "websocket"]).then_some(())
+    })
+    .await;
+    // To everybody the agent is linked by QUIC; the endpoint's sessions go the other way.
+    assert_eq!(transport(&field).await, "quic");
+    let mut by_websocket = Chat::start(&field).await;
+    by_quic.echoes("a session that was there goes on").await;
+
+    field.router.become_as(&NetworkPath::WITHOUT_UDP).await;
+    for word in ["not", "held", "up"] {
+        let echo = timeout(Duration::from_secs(5), by_websocket.echoes(word)).await;
+        println!("over the side link, without UDP: {:.1?}", echo.unwrap());
+    }
+    field.router.become_as(&NetworkPath::GOOD).await;
+    by_quic.echoes("late, and whole").await;
+    by_quic.end().await;
+
+    field.device.change("transport: websocket, upstream:", "upstream:");
+    field.agent.signal(nix::sys::signal::Signal::SIGHUP);
+    until("the endpoint is offered without it", PATIENCE, async || {
+        let reloads = field.device.audit(&["\"config.reload\""]);
+        (reloads.len() >= 2).then_some(())
+    })
+    .await;
+    by_websocket.echoes("to its own end").await;
+    by_websocket.end().await;
     field.is_sound().await;
 }
 

@@ -324,6 +324,7 @@ async fn push(link: &mut HandMadeLink, listed: u16) {
         url: url.into(),
         mode: Mode::Tunnel.into(),
         pooling_enabled: false,
+        ..OfferedEndpoint::default()
     };
     let pushed = [
         Body::Offer(Offer {

@@ -1,16 +1,20 @@
 //! `endpoints:` of `agent.yaml`: what callers may reach, and by whose leave.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fairlead_identity::name::{EndpointUrl, Protocol};
 use fairlead_policy::{LocalRules, RuleAsWritten};
-use fairlead_runtime::config_file::Mistake;
+use fairlead_runtime::config_file::{HumanDuration, Mistake};
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
 use super::Checker;
 use super::credentials::{Credential, WrittenCredential};
 use super::upstream::{Upstream, WrittenUpstream};
+
+/// How often an upstream may be looked after.
+const CHECK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// One endpoint of the file.
 #[derive(Debug)]
@@ -29,6 +33,25 @@ pub struct Endpoint {
     pub credentials: Vec<Credential>,
     /// Where the statements of callers are written.
     pub statement_log: Option<PathBuf>,
+    /// Its sessions go over WebSocket where that can be had.
+    pub over_websocket: bool,
+    /// How often the upstream is looked after; `None`: never.
+    pub check_every: Option<Duration>,
+}
+
+/// `transport:` of one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenTransport {
+    #[default]
+    Auto,
+    WebSocket,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenHealthCheck {
+    interval: Spanned<HumanDuration>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +64,9 @@ pub(super) struct WrittenEndpoint {
     pub(super) rules: Option<Vec<RuleAsWritten>>,
     credentials: Option<Spanned<Vec<WrittenCredential>>>,
     statement_log: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    transport: WrittenTransport,
+    health_check: Option<WrittenHealthCheck>,
 }
 
 impl Checker<'_> {
@@ -65,6 +91,10 @@ impl Checker<'_> {
         {
             self.at(log, "statement_log is for postgres:// endpoints");
         }
+        let check_every = written.health_check.map(|check| check.interval);
+        if let Some(interval) = &check_every {
+            self.check_interval(interval, upstream.as_ref());
+        }
         let rules = match written
             .rules
             .map(|rules| LocalRules::compile(self.file, self.text, &rules))
@@ -85,7 +115,21 @@ impl Checker<'_> {
             rules,
             credentials,
             statement_log: written.statement_log.map(|log| log.value),
+            over_websocket: written.transport == WrittenTransport::WebSocket,
+            check_every: check_every.map(|interval| interval.value.get()),
         })
+    }
+
+    fn check_interval(&mut self, interval: &Spanned<HumanDuration>, upstream: Option<&Upstream>) {
+        if !CHECK_EVERY.contains(&interval.value.get()) {
+            self.at(interval, "an upstream is looked after every 1s to every 1h");
+        }
+        if upstream == Some(&Upstream::BuiltinSsh) {
+            self.at(
+                interval,
+                "`builtin:ssh` is the agent itself: there is nothing to look after",
+            );
+        }
     }
 
     fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fairlead_runtime::transport::Connection;
+use fairlead_wire::check::FIRST_SIDE_LINK;
 use tokio::sync::watch;
 
 /// What went wrong is remembered so often.
@@ -69,10 +70,14 @@ impl Board {
         });
     }
 
-    /// Where the other links go that callers can use: one to each gateway is enough.
+    /// Where the other links go that callers can use: one to each gateway is enough, and a side link beside it.
     pub(super) fn taken(&self) -> Vec<SocketAddr> {
+        if self.number >= FIRST_SIDE_LINK {
+            return Vec::new();
+        }
         let status = self.status.borrow();
-        let others = status.links.iter().filter(|(number, _)| **number != self.number);
+        let main = status.links.range(..FIRST_SIDE_LINK);
+        let others = main.filter(|(number, _)| **number != self.number);
         others.map(|(_, link)| link.connection.remote_address()).collect()
     }
 

@@ -12,6 +12,7 @@ mod roam;
 mod seek;
 mod several;
 mod shell;
+mod side;
 mod state;
 
 use std::net::{IpAddr, SocketAddr};

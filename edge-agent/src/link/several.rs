@@ -1,7 +1,7 @@
 //! Links to every gateway of one authority: the first finds one by whatever is configured, up to three more go to the other
 //! addresses, and each serves. All of them speak for one boot of this agent, told apart by their numbers.
 //!
-//! The first is never given up. The others follow the [`Plan`]: an address is dialled for as long as names lead to it, and a
+//! Each may have a [side link](super::side). The first is never given up. The others follow the [`Plan`]: an address is dialled for as long as names lead to it, and a
 //! link that stands is left alone whatever names say. Addresses of both families under one name are one gateway.
 
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::board::{Board, Status, StatusSender};
-use super::{Sessions, Settings, Stop, course};
+use super::{Sessions, Settings, Stop, course, side};
 
 /// Links besides the first.
 const MORE: usize = 3;
@@ -42,13 +42,23 @@ pub async fn run(settings: Settings, sessions: Arc<dyn Sessions>, status: Status
             stop.clone(),
         )
     };
+    let beside = |number: u32| {
+        side::keep(
+            number,
+            settings.clone(),
+            Arc::clone(&sessions),
+            Arc::clone(&status),
+            stop.clone(),
+        )
+    };
+    let sides = async { tokio::join!(beside(0), beside(1), beside(2), beside(3)) };
     let planning = async {
         tokio::select! {
             () = stop.cancelled() => {}
             () = make_plans(&settings, status.subscribe(), &plan) => {}
         }
     };
-    tokio::join!(first, more(1), more(2), more(3), planning);
+    tokio::join!(first, more(1), more(2), more(3), sides, planning);
 }
 
 /// Keeps the link of this number to whatever the plan says.

@@ -239,6 +239,16 @@ const ENDPOINT: Shape = Shape {
             Holds::Text,
             "postgres only: callers' statements, with the data in them",
         ),
+        key(
+            "transport",
+            Holds::OneOf(&["auto", "websocket"]),
+            "websocket: its sessions go over TCP, for bulk",
+        ),
+        key(
+            "health_check",
+            Holds::Map(&HEALTH_CHECK),
+            "the upstream is looked after; a member of a pool that is unwell is asked last",
+        ),
     ],
 };
 
@@ -312,6 +322,11 @@ pub(crate) const GATEWAY: Shape = Shape {
         key("tls", Holds::Map(&CALLERS_TLS), "TLS for callers"),
         key("listeners", Holds::Maps(&LISTENER), "ports beside the one port"),
     ],
+};
+
+const HEALTH_CHECK: Shape = Shape {
+    what: "health_check",
+    keys: &[needed("interval", Holds::Length, "from one look to the next, 1s to 1h")],
 };
 
 const CALLERS_TLS: Shape = Shape {

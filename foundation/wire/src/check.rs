@@ -65,8 +65,11 @@ pub const MAX_CANCEL_SECRET: usize = 256;
 pub const MAX_CHAIN: usize = 4;
 /// Most root certificates that are trusted at once.
 pub const MAX_ROOTS: usize = 8;
-/// Highest number of an agent's link: it has at most four, and for a time a second one to the same gateway for each.
-pub const MAX_LINK: usize = 7;
+/// Highest number of an agent's link: it has at most four, for a time a second one to the same gateway for each, and a side
+/// link beside each of the four.
+pub const MAX_LINK: usize = 15;
+/// The lowest number of a side link, which carries what asks for its transport.
+pub const FIRST_SIDE_LINK: u32 = 8;
 /// Bytes of a SHA-256 digest.
 pub const DIGEST_BYTES: usize = 32;
 /// Bytes of a join string's secret.

@@ -94,8 +94,8 @@ pub struct Hello {
     /// SHA-256 of each root certificate that the agent trusts; at most 8.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub roots_sha256: Vec<Vec<u8>>,
-    /// Which of the agent's links this is, 0 to 7: links of one boot with other numbers stand beside each other, one with the
-    /// same number takes the place of the one before.
+    /// Which of the agent's links this is, 0 to 15: links of one boot with other numbers stand beside each other, one with the
+    /// same number takes the place of the one before. From 8 on it is a side link, for endpoints that ask for its transport.
     #[prost(uint32, tag = "8")]
     pub link: u32,
 }
@@ -165,6 +165,12 @@ pub struct OfferedEndpoint {
     /// Whether other agents may offer the same URL beside this one.
     #[prost(bool, tag = "3")]
     pub pooling_enabled: bool,
+    /// The agent looks after what stands behind it, and it does not answer: of a pool, this one is asked last.
+    #[prost(bool, tag = "4")]
+    pub unwell: bool,
+    /// Its sessions are to go over WebSocket where the agent has such a link.
+    #[prost(bool, tag = "5")]
+    pub over_websocket: bool,
 }
 
 /// Who reads the protocol inside a session.

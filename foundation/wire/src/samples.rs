@@ -64,6 +64,7 @@ pub(crate) fn offer() -> Offer {
         url: url.to_owned(),
         mode: mode.into(),
         pooling_enabled,
+        ..OfferedEndpoint::default()
     };
     Offer {
         endpoints: vec![
@@ -71,6 +72,19 @@ pub(crate) fn offer() -> Offer {
             endpoint("ssh://pump-7.plant-7.internal:2222", Mode::Builtin, false),
             endpoint("postgres://patients.clinic1.internal", Mode::Tunnel, true),
         ],
+    }
+}
+
+/// A pool's member whose database does not answer, and which is to be reached over WebSocket.
+pub(crate) fn offer_with_remarks() -> Offer {
+    Offer {
+        endpoints: vec![OfferedEndpoint {
+            url: "postgres://patients.clinic1.internal".to_owned(),
+            mode: Mode::Tunnel.into(),
+            pooling_enabled: true,
+            unwell: true,
+            over_websocket: true,
+        }],
     }
 }
 
@@ -282,6 +296,7 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("control-hello", Body::Hello(hello()).into()),
         ("control-welcome", Body::Welcome(welcome()).into()),
         ("control-offer", Body::Offer(offer()).into()),
+        ("control-offer-remarks", Body::Offer(offer_with_remarks()).into()),
         ("control-offer-answer", Body::OfferAnswer(offer_answer()).into()),
         (
             "control-ping",

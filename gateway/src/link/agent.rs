@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use super::accept::Links;
-use super::roster::{Link, Turned};
+use super::roster::{Link, Remarks, Turned};
 use super::state::{Action, LinkState};
 
 /// The control stream and Hello must come this soon after the handshake.
@@ -115,6 +115,7 @@ async fn greet(shared: &Links, connection: &Connection, who: &Authenticated) -> 
         confirmed: AtomicBool::new(false),
         took_over: OnceLock::new(),
         bindings_changed: Notify::new(),
+        remarks: Remarks::default(),
     });
     let mut authority = shared.authority.clone();
     let mut welcome = shared.registrar.welcome(version);
@@ -304,6 +305,7 @@ async fn answer(
 async fn answer_offer(shared: &Links, link: &Link, offer: &Offer) -> Ended {
     let answer = shared.registrar.offer(&link.agent, link.spki, offer.clone()).await;
     let answer = answer.map_err(|reason| (reason, format!("the offer was not taken: {reason}")))?;
+    link.remarks.take(offer);
     if let Some(first) = answer.refused.first() {
         // One line however many there are: a hostile agent must not fill the log.
         let reason = Reason::from_code(first.reason).map_or("unknown", Reason::name);

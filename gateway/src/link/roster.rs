@@ -3,12 +3,13 @@
 mod drain;
 mod links;
 mod messages;
+mod remarks;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use fairlead_identity::name::Label;
+use fairlead_identity::name::{EndpointUrl, Label};
 use fairlead_runtime::frame;
 use fairlead_runtime::transport::{self, Connection, Receiver, Sender};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
@@ -26,6 +27,7 @@ use crate::access::Permit;
 use links::Links;
 pub use messages::Question;
 pub(super) use messages::open_message;
+pub(super) use remarks::Remarks;
 
 /// How long an agent may take to answer `Open`: its own limit for the dial is 10 s, plus the way there and back.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
@@ -57,6 +59,8 @@ pub(super) struct Link {
     pub(super) took_over: OnceLock<Duration>,
     /// The hosts bound to the agent may have changed: what it offers is to be looked at again.
     pub(super) bindings_changed: Notify,
+    /// What the agent says of its endpoints.
+    pub(super) remarks: Remarks,
 }
 
 /// An agent that is online now, for lists.
@@ -183,6 +187,16 @@ impl Roster {
         self.find(&agent).is_some_and(|link| link.is_confirmed())
     }
 
+    /// Whether the agent says that what stands behind this endpoint does not answer.
+    pub fn is_unwell(&self, site: &Label, name: &Label, endpoint: &EndpointUrl) -> bool {
+        let agent = AgentKey {
+            site: site.clone(),
+            name: name.clone(),
+        };
+        self.find(&agent)
+            .is_some_and(|link| link.remarks.is_unwell(&endpoint.to_string()))
+    }
+
     /// A receiver that changes whenever an agent comes or goes.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -293,6 +307,8 @@ impl Roster {
             .wait_for(&agent)
             .await
             .ok_or_else(|| OpenError::new(Reason::Offline, ""))?;
+        let wanted = self.seats().links.for_endpoint(&agent, permit.endpoint()).cloned();
+        let link = wanted.unwrap_or(link);
         let opened = timeout(ANSWER_LIMIT, link.open(permit)).await;
         opened.unwrap_or_else(|_| {
             Err(OpenError::new(

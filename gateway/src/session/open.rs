@@ -9,7 +9,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::cancel::{CancelSeat, Cancels};
-use super::pool::{self, Doubts};
+use super::pool::{self, Doubts, Rank};
 use super::table::{Place, Table};
 use crate::access::{Denial, Permit, Target, Trail};
 use crate::link::{AgentStream, OpenError, Roster};
@@ -76,11 +76,13 @@ impl Sessions {
 
     /// Puts the members of a pool in the order in which they are to be asked.
     pub fn order(&self, members: &mut [Target]) {
-        let (is_online, sessions) = (
-            |member: &Target| self.is_online(member),
-            |member: &Target| self.table.through(member),
-        );
-        self.doubts.order(members, is_online, sessions);
+        let roster = &self.roster;
+        let rank = |member: &Target| Rank {
+            away: !self.is_online(member),
+            unwell: roster.is_unwell(&member.site, &member.agent, &member.endpoint),
+            sessions: self.table.through(member),
+        };
+        self.doubts.order(members, rank);
     }
 
     /// How many changes were noted so far, for [`crate::access::AccessRequest::as_of`].

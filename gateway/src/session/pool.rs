@@ -1,7 +1,7 @@
 //! Which member of a pool serves a session: one that is linked and answers, with the fewest sessions.
 //!
 //! An agent whose machine died holds its link until the idle limit tells; one that left a request unanswered is in doubt for
-//! so long, and asked last.
+//! so long, and asked last, as is one that says itself that what stands behind the endpoint does not answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -45,14 +45,23 @@ impl Doubts {
     }
 
     /// Puts the members in the order in which they are asked; of equals the first named goes first.
-    pub(super) fn order(
-        &self,
-        members: &mut [Target],
-        is_online: impl Fn(&Target) -> bool,
-        sessions: impl Fn(&Target) -> usize,
-    ) {
-        members.sort_by_cached_key(|member| (!is_online(member), self.is_doubted(member), sessions(member)));
+    pub(super) fn order(&self, members: &mut [Target], rank: impl Fn(&Target) -> Rank) {
+        members.sort_by_cached_key(|member| {
+            let Rank { away, unwell, sessions } = rank(member);
+            (away, unwell || self.is_doubted(member), sessions)
+        });
     }
+}
+
+/// What is known of a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rank {
+    /// It has no link.
+    pub(super) away: bool,
+    /// It says itself that what stands behind the endpoint does not answer.
+    pub(super) unwell: bool,
+    /// Live sessions through its agent.
+    pub(super) sessions: usize,
 }
 
 /// Site and name.
@@ -79,14 +88,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_linked_answers_and_has_the_fewest_sessions_goes_first() {
         let doubts = Doubts::default();
-        let order = |doubts: &Doubts| {
+        let ordered = |doubts: &Doubts, unwell: &str| {
             let mut members: Vec<Target> = ["a", "b", "c", "d"].map(member).into();
-            let sessions = |member: &Target| usize::from(member.agent.as_str() == "b") * 7;
-            doubts.order(&mut members, |member| member.agent.as_str() != "a", sessions);
+            doubts.order(&mut members, |member| Rank {
+                away: member.agent.as_str() == "a",
+                unwell: member.agent.as_str() == unwell,
+                sessions: usize::from(member.agent.as_str() == "b") * 7,
+            });
             let names: Vec<String> = members.iter().map(|member| member.agent.to_string()).collect();
             names.concat()
         };
+        let order = |doubts: &Doubts| ordered(doubts, "");
         assert_eq!(order(&doubts), "cdba");
+        assert_eq!(ordered(&doubts, "c"), "dbca");
         doubts.note(&member("c"));
         assert_eq!(order(&doubts), "dbca");
         tokio::time::advance(DOUBT).await;

@@ -285,6 +285,14 @@ impl AgentHome {
         write(&file, &(text + lines));
     }
 
+    /// Writes agent.yaml with other words in the place of some.
+    pub fn change(&self, from: &str, to: &str) {
+        let file = self.path("agent.yaml");
+        let text = std::fs::read_to_string(&file).expect("agent.yaml is read");
+        assert!(text.contains(from), "agent.yaml has no `{from}`");
+        write(&file, &text.replace(from, to));
+    }
+
     /// The lines of the agent's own audit log that have each of these texts.
     pub fn audit(&self, texts: &[&str]) -> Vec<String> {
         lines_with(&self.path("state/audit.jsonl"), texts)

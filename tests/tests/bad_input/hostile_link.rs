@@ -221,6 +221,7 @@ fn offer(count: usize) -> Offer {
         url: format!("tcp://rogue.default.internal:{}", 1 + port),
         mode: Mode::Tunnel.into(),
         pooling_enabled: false,
+        ..OfferedEndpoint::default()
     };
     Offer {
         endpoints: (0..count).map(endpoint).collect(),

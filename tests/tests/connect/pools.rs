@@ -7,6 +7,8 @@ use std::time::Duration;
 use fairlead_tests::clients::{Running, stock};
 use fairlead_tests::postgres::{PASSWORD, Postgres};
 use fairlead_tests::programs::{Daemon, PATIENCE, Scene, until};
+use fairlead_tests::upstream::Echo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::stage::Connect;
@@ -105,6 +107,60 @@ async fn a_member_that_stops_in_order_is_not_asked_any_more() {
     let agents = pool.scene.home.audit(&["\"session.permit\""]);
     let last = agents.last().unwrap();
     assert!(last.contains("\"db-1\""), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_upstream_does_not_answer_its_health_check_is_asked_last() {
+    let scene = Scene::set().await;
+    let (first, second) = (Echo::start().await, Echo::start().await);
+    let url = "tcp://till.default.internal:7";
+    let mut members = BTreeMap::new();
+    for (name, echo) in [("db-1", &first), ("db-2", &second)] {
+        let endpoint = format!(
+            "  - {{ url: \"{url}\", upstream: {{ url: \"tcp://{}\" }}, pooling_enabled: true, health_check: {{ interval: 1s }} }}\n",
+            echo.address
+        );
+        let home = scene.home.agent(&scene.path(name), name, &endpoint).await;
+        let bound = scene.home.fairlead(&["hosts", "bind", "till.default", name]).await;
+        bound.succeeded();
+        members.insert(name, home.start());
+    }
+    scene.home.linked(3).await;
+    let connect = Connect::start(scene.alice.dir(), url).await;
+    let serves = async || {
+        let mut stream = connect.dial().await;
+        stream.write_all(b"pennies").await.unwrap();
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"pennies");
+    };
+    let asked = |member: &str| scene.home.audit(&["\"session.permit\"", member]).len();
+    serves().await;
+    assert_eq!((asked("\"db-1\""), asked("\"db-2\"")), (1, 0));
+
+    let address = first.address;
+    drop(first);
+    let says = async |text: &str| {
+        until(text, PATIENCE, async || {
+            members["db-1"].log().contains(text).then_some(())
+        })
+        .await;
+    };
+    says("does not answer its health check").await;
+    until("the gateway has heard it", PATIENCE, async || {
+        let before = asked("\"db-1\"");
+        serves().await;
+        (asked("\"db-1\"") == before).then_some(())
+    })
+    .await;
+    let before = asked("\"db-1\"");
+    for _ in 0..5 {
+        serves().await;
+    }
+    assert_eq!(asked("\"db-1\""), before, "it is not even asked");
+
+    let _listens_again = tokio::net::TcpListener::bind(address).await.unwrap();
+    says("answers its health check again").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fairlead_tests::clients::{run, stock};
+use fairlead_tests::clients::{asks_for_all, run, stock};
 use fairlead_tests::lab::DOMAIN;
 use fairlead_tests::postgres::PASSWORD;
 
@@ -112,5 +112,75 @@ async fn node_postgres_runs_clean_with_a_pool() {
         .arg(PASSWORD);
     let said = run(node).await.succeeded();
     assert!(said.text().starts_with("done "), "{}{}", said.text(), said.stderr);
+    stage.strike().await;
+}
+
+/// Where Debian's package puts the JDBC driver.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jdbc_runs_clean_cancels_and_hears_a_refusal() {
+    if !is_there("javac") || !Path::new(JDBC).exists() {
+        eprintln!("!! SKIPPED, no Java compiler or no {JDBC} on this machine (default-jdk-headless, libpostgresql-jdbc-java)");
+        return;
+    }
+    let stage = Stage::set(None).await;
+    let (source, names) = (stage.lab.path("Jdbc.java"), stage.lab.path("names"));
+    std::fs::write(&source, include_str!("Jdbc.java")).unwrap();
+    let host = format!("db.default.{DOMAIN}");
+    // In place of a DNS record.
+    std::fs::write(&names, format!("127.0.0.1 {host}\n")).unwrap();
+    let key = stage.lab.path("login.key.pk8");
+    let mut convert = stock("openssl");
+    convert
+        .args(["pkcs8", "-topk8", "-nocrypt", "-outform", "DER", "-in"])
+        .arg(stage.app.path("login.key.pem"))
+        .arg("-out")
+        .arg(&key);
+    run(convert).await.succeeded();
+    let mut java = stock("java");
+    java.arg(format!("-Djdk.net.hosts.file={}", names.display()))
+        .args(["-cp", JDBC])
+        .arg(&source)
+        .arg(stage.lab.address().port().to_string())
+        .arg(&host)
+        .args(["ca.pem", "cert.pem"].map(|name| stage.app.path(name)))
+        .arg(&key)
+        .arg(PASSWORD);
+    let said = run(java).await.succeeded();
+    assert!(said.text().starts_with("done 28000 "), "{}{}", said.text(), said.stderr);
+    assert!(said.text().contains("fairlead: denied (session "), "{}", said.text());
+    stage.strike().await;
+}
+
+/// Where Debian's packages put the Go drivers.
+const GO_PATH: &str = "/usr/share/gocode";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_drivers_of_go_run_clean() {
+    if !asks_for_all() {
+        return;
+    }
+    let drivers = ["lib/pq", "jackc/pgx/v4"].map(|name| Path::new(GO_PATH).join("src/github.com").join(name));
+    if !is_there("go") || !drivers.iter().all(|driver| driver.exists()) {
+        eprintln!("!! SKIPPED, no Go with its drivers on this machine (golang-go, golang-github-lib-pq-dev, golang-github-jackc-pgx-v4-dev)");
+        return;
+    }
+    let stage = Stage::set(None).await;
+    let source = stage.lab.path("driver.go");
+    std::fs::write(&source, include_str!("driver.go")).unwrap();
+    let mut go = stock("go");
+    go.env("GO111MODULE", "off")
+        .env("GOPATH", GO_PATH)
+        .env("GOFLAGS", "-mod=")
+        .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"))
+        .arg("run")
+        .arg(&source)
+        .arg(stage.lab.address().port().to_string())
+        .arg(format!("db.default.{DOMAIN}"))
+        .args(["ca.pem", "cert.pem", "login.key.pem"].map(|name| stage.app.path(name)))
+        .arg(PASSWORD);
+    let said = run(go).await.succeeded();
+    assert!(said.text().starts_with("done 7"), "{}{}", said.text(), said.stderr);
     stage.strike().await;
 }

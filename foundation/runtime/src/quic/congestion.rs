@@ -16,8 +16,9 @@ use quinn_proto::RttEstimator;
 const QUEUE_AT_LEAST: Duration = Duration::from_millis(2);
 /// More than one byte of so many lost is congestion, whatever the round trip says.
 const LOST_ONE_OF: u64 = 10;
-/// What the share of losses is taken over, in bytes: enough that a few unlucky packets are not taken for a tenth.
-const SAMPLE: u64 = 256 * 1024;
+/// What the share of losses is taken over, in bytes: where one packet in twenty is lost, a tenth of so many is a rare mishap
+/// (once in 500 samples; of half as many it would be once in 50).
+const SAMPLE: u64 = 512 * 1024;
 /// Less than this says nothing about the share.
 const SAMPLE_AT_LEAST: u64 = 32 * 1024;
 

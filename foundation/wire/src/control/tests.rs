@@ -36,7 +36,7 @@ fn hello_is_bounded() {
     );
     assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 32]; 9]), "roots_sha256");
     assert_eq!(spoiled(|m| m.roots_sha256 = vec![vec![0; 31]]), "roots_sha256");
-    assert_eq!(spoiled(|m| m.link = 8), "link");
+    assert_eq!(spoiled(|m| m.link = 16), "link");
 }
 
 #[test]

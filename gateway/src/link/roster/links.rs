@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fairlead_identity::name::EndpointUrl;
+use fairlead_runtime::transport::Kind;
+use fairlead_wire::check::FIRST_SIDE_LINK;
+
 use super::{AgentKey, Link};
 
-/// Live links. At most eight of one agent, since their numbers go to 7.
+/// Live links. At most sixteen of one agent, since their numbers go to 15.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     by_agent: BTreeMap<AgentKey, Vec<Arc<Link>>>,
@@ -38,11 +42,25 @@ impl Links {
     }
 
     /// The link of an agent that sessions go to: the newest one that serves, else any. An agent that moves to another
-    /// transport comes with a further link, and finishes on the one before.
+    /// transport comes with a further link, and finishes on the one before. A side link serves where there is no other.
     pub(super) fn best_of(&self, agent: &AgentKey) -> Option<&Arc<Link>> {
         let links = self.of(agent);
-        let serves = |link: &&Arc<Link>| link.is_confirmed() && link.connection.close_reason().is_none();
-        links.iter().rfind(serves).or_else(|| links.first())
+        let main = |link: &&Arc<Link>| link.number < FIRST_SIDE_LINK && serves(link);
+        links
+            .iter()
+            .rfind(main)
+            .or_else(|| links.iter().rfind(serves))
+            .or_else(|| links.first())
+    }
+
+    /// The link that a session to this endpoint goes to: one over WebSocket where the agent asks for that and has one.
+    pub(super) fn for_endpoint(&self, agent: &AgentKey, endpoint: &EndpointUrl) -> Option<&Arc<Link>> {
+        let best = self.best_of(agent)?;
+        if !best.remarks.asks_for_websocket(&endpoint.to_string()) {
+            return Some(best);
+        }
+        let wanted = |link: &&Arc<Link>| link.connection.kind() == Kind::WebSocket && serves(link);
+        self.of(agent).iter().rfind(wanted).or(Some(best))
     }
 
     /// The one whose place `link` would take as the next life of the same link, if there is one.
@@ -78,4 +96,9 @@ impl Links {
         self.count = self.count.saturating_sub(1);
         true
     }
+}
+
+/// Whether sessions can go over a link.
+fn serves(link: &&Arc<Link>) -> bool {
+    link.is_confirmed() && link.connection.close_reason().is_none()
 }

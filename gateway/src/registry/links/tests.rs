@@ -5,6 +5,7 @@ fn offered(url: &str, mode: WireMode) -> OfferedEndpoint {
         url: url.into(),
         mode: mode.into(),
         pooling_enabled: false,
+        ..OfferedEndpoint::default()
     }
 }
 
