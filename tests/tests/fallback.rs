@@ -189,7 +189,7 @@ async fn behind_a_proxy() {
     let device = AgentHome::plan(&dir.path().join("device"), &AgentHome::builtin(DEVICE));
     let join = device.path("join.txt");
     home.token(&join, &["--agent", DEVICE]).await;
-    let enrol = async || fairlead_tests::clients::run(router.device.within(&device.enroll_command(&join))).await;
+    let enrol = async || run(router.device.within(&device.enroll_command(&join))).await;
     let without = enrol().await;
     assert!(!without.status.success(), "the fence holds");
     device.add(&format!(

@@ -27,6 +27,8 @@ mod forge;
 mod initials;
 #[path = "hostile/memory.rs"]
 mod memory;
+#[path = "hostile/middlebox.rs"]
+mod middlebox;
 #[path = "hostile/peer.rs"]
 mod peer;
 #[path = "hostile/streams.rs"]

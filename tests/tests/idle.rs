@@ -90,7 +90,11 @@ async fn nobody_comes() {
             a_day as f64 / 1e6,
             way.bytes_a_day as f64 / 1e6
         );
-        assert!(agent.is_alive() && !agent.log().contains("link down"), "{}", agent.log());
+        assert!(
+            agent.is_alive() && !agent.log().contains("link down"),
+            "{}",
+            agent.log()
+        );
         // A short span may have one keep-alive more than its share.
         let margin = if asks_for_all() { 1 } else { 2 };
         assert!(a_day <= way.bytes_a_day * margin, "{}: {a_day} bytes a day", way.what);

@@ -121,7 +121,9 @@ const JDBC: &str = "/usr/share/java/postgresql.jar";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jdbc_runs_clean_cancels_and_hears_a_refusal() {
     if !is_there("javac") || !Path::new(JDBC).exists() {
-        eprintln!("!! SKIPPED, no Java compiler or no {JDBC} on this machine (default-jdk-headless, libpostgresql-jdbc-java)");
+        eprintln!(
+            "!! SKIPPED, no Java compiler or no {JDBC} on this machine (default-jdk-headless, libpostgresql-jdbc-java)"
+        );
         return;
     }
     let stage = Stage::set(None).await;
@@ -163,7 +165,9 @@ async fn the_drivers_of_go_run_clean() {
     }
     let drivers = ["lib/pq", "jackc/pgx/v4"].map(|name| Path::new(GO_PATH).join("src/github.com").join(name));
     if !is_there("go") || !drivers.iter().all(|driver| driver.exists()) {
-        eprintln!("!! SKIPPED, no Go with its drivers on this machine (golang-go, golang-github-lib-pq-dev, golang-github-jackc-pgx-v4-dev)");
+        eprintln!(
+            "!! SKIPPED, no Go with its drivers on this machine (golang-go, golang-github-lib-pq-dev, golang-github-jackc-pgx-v4-dev)"
+        );
         return;
     }
     let stage = Stage::set(None).await;
