@@ -95,9 +95,9 @@ async fn nobody_comes() {
             "{}",
             agent.log()
         );
-        // A short span may have one keep-alive more than its share.
-        let margin = if asks_for_all() { 1 } else { 2 };
-        assert!(a_day <= way.bytes_a_day * margin, "{}: {a_day} bytes a day", way.what);
+        // A short span may have several keep-alives more than its share.
+        let margin = if asks_for_all() { 115 } else { 500 };
+        assert!(a_day <= way.bytes_a_day * margin / 100, "{}: {a_day} bytes a day", way.what);
     }
 }
 
