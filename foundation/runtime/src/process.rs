@@ -5,7 +5,7 @@
 use std::io;
 
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// Keeps the memory of this process, which holds keys, out of core files and away from debuggers of its own user.
 ///
@@ -18,11 +18,11 @@ pub fn forbid_dumps() -> io::Result<()> {
 }
 
 /// Raises the number of files this process may have open to the most the system allows it, and returns that number:
-/// each session takes one or two.
+/// each session takes one or two. A number of 32 bits on 32-bit machines.
 ///
 /// # Errors
 /// The operating system's refusal; the former limit stays.
-pub fn raise_file_limit() -> io::Result<u64> {
+pub fn raise_file_limit() -> io::Result<rlim_t> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(most)
