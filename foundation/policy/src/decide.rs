@@ -45,7 +45,7 @@ impl RuleSet {
     }
 
     pub(crate) fn decide(&self, request: &Request) -> Decision {
-        self.hear(request, Stage::Final, Shadow::Skipped).0
+        self.hear(request, Stage::of(request), Shadow::Skipped).0
     }
 
     /// As [`decide`](Self::decide), for a session that is about to be opened.
@@ -59,7 +59,7 @@ impl RuleSet {
     }
 
     pub(crate) fn decide_with_shadow(&self, request: &Request) -> (Decision, Vec<ShadowMatch>) {
-        self.hear(request, Stage::Final, Shadow::Heard)
+        self.hear(request, Stage::of(request), Shadow::Heard)
     }
 
     fn hear(&self, request: &Request, stage: Stage, shadow: Shadow) -> (Decision, Vec<ShadowMatch>) {
@@ -107,6 +107,16 @@ enum Stage {
     Unspoken,
     /// Nobody asks again.
     Final,
+}
+
+impl Stage {
+    /// An MQTT client whose CONNECT is all that was heard will be asked about again, act by act.
+    fn of(request: &Request) -> Self {
+        match &request.mqtt {
+            Some(said) if said.act.is_none() => Self::Opening,
+            _ => Self::Final,
+        }
+    }
 }
 
 /// What has been said about one act, or about the tunnel.

@@ -78,19 +78,21 @@ impl AccessPolicy {
         }
     }
 
-    /// Decides one request. Never blocks, never fails: whatever goes wrong is a denial.
+    /// Decides one request. Never blocks, never fails: whatever goes wrong is a denial. Of an MQTT client that has said
+    /// CONNECT and no act yet, a rule that reads the act does not refuse, and counts as one that may allow.
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
         self.rules.decide(request)
     }
 
-    /// Decides on what is known before the client of a protocol that is read (Postgres) has spoken: a rule that reads what
-    /// it will say does not refuse, and counts as one that may allow. The last word is [`AccessPolicy::decide`]'s, with the
+    /// Decides on what is known before the client of a protocol that is read (Postgres, MQTT) has spoken: a rule that reads
+    /// what it will say does not refuse, and counts as one that may allow. The last word is [`AccessPolicy::decide`]'s, with the
     /// facts; of other protocols nothing more will be known, and the answer is the same.
     #[must_use]
     pub fn decide_unspoken(&self, request: &Request) -> Decision {
         match request.endpoint.protocol {
             Protocol::Postgres => self.rules.decide_unspoken(request),
+            Protocol::Mqtt => self.rules.decide_opening(request),
             _ => self.rules.decide(request),
         }
     }

@@ -43,7 +43,8 @@ pub struct Request {
     /// `postgres.*` variables are unknown, and a rule that reads them never allows.
     pub postgres: Option<PostgresFacts>,
     /// Facts of an MQTT connection, where whoever asks reads its packets. With an act in them the decision is about that one
-    /// act; without them, and without the act, the variables that they tell are unknown.
+    /// act; without the act, about the connection in which acts are asked about later; without them, the variables that they
+    /// tell are unknown.
     pub mqtt: Option<MqttFacts>,
 }
 
@@ -157,7 +158,7 @@ pub struct MqttFacts {
 }
 
 /// One act inside an MQTT connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MqttAct {
     /// `publish` (wills included) or `subscribe`.
     pub action: &'static str,

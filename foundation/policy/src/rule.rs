@@ -248,7 +248,7 @@ fn warn(rule: &CompiledRule, read: &[&Variable], at: At, report: &mut Report<'_>
             variable.name
         );
         report.warning(at, message, None);
-    } else if rule.needs_acts && rule.protocols != [Protocol::Postgres] {
+    } else if rule.needs_acts && !matches!(rule.protocols[..], [Protocol::Postgres | Protocol::Mqtt]) {
         let consequence = match rule.effect {
             Effect::Allow => "never allows a tunnel",
             Effect::Deny => "refuses every tunnel it matches",

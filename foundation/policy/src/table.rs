@@ -131,7 +131,7 @@ impl Variable {
     /// Whether any part of this version tells its value; rules with the others load with a warning.
     pub(crate) fn is_told(&self) -> bool {
         self.protocol()
-            .is_none_or(|p| matches!(p, Protocol::Ssh | Protocol::Postgres))
+            .is_none_or(|p| matches!(p, Protocol::Ssh | Protocol::Postgres | Protocol::Mqtt))
     }
 
     /// Whether its value changes while a session lives.

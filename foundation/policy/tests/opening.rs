@@ -13,8 +13,8 @@
 )]
 
 use fairlead_policy::{
-    AccessPolicy, AgentFacts, Caller, CallerKind, Conn, Enforcement, LocalRules, PostgresFacts, Request, RuleAsWritten,
-    Source, SshFacts,
+    AccessPolicy, AgentFacts, Caller, CallerKind, Conn, Enforcement, LocalRules, MqttAct, MqttFacts, PostgresFacts,
+    Request, RuleAsWritten, Source, SshFacts,
 };
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
@@ -152,4 +152,42 @@ fn what_a_postgres_client_will_say_decides_and_what_is_known_before_refuses_then
             .decide_unspoken(&asked("alice", "tcp://db.plant-7.internal:5432", None))
             .is_allowed()
     );
+}
+
+#[test]
+fn an_mqtt_client_is_let_in_by_its_connect_and_judged_by_each_act() {
+    let list = "rules:
+  - { name: own topics, sites: ['*'], effect: allow, expressions: [\"inTopicFilter(mqtt.topic, 'd/' + caller.name + '/#')\"] }
+  - { name: own name, sites: ['*'], effect: deny, expressions: [\"mqtt.client_id != caller.name\"] }
+";
+    let source = Source {
+        name: "access.yaml".to_owned(),
+        text: format!("version: 1\n{list}"),
+    };
+    let (policy, _) = AccessPolicy::compile(&[source]).unwrap();
+    let asked = |client_id: Option<&str>, topic: Option<&str>| {
+        let mut request = request(Enforcement::Acts(&["publish", "subscribe"]), None);
+        request.endpoint = "mqtt://broker.plant-7.internal".parse().unwrap();
+        request.mqtt = client_id.map(|client_id| MqttFacts {
+            client_id: client_id.to_owned(),
+            username: String::new(),
+            act: topic.map(|topic| MqttAct {
+                action: "publish",
+                topic: topic.to_owned(),
+                qos: 0,
+                retain: false,
+            }),
+        });
+        request
+    };
+    assert!(policy.decide_unspoken(&asked(None, None)).is_allowed());
+    assert!(
+        !policy.decide(&asked(None, None)).is_allowed(),
+        "nobody has said anything"
+    );
+    assert!(policy.decide(&asked(Some("alice"), None)).is_allowed());
+    assert!(!policy.decide(&asked(Some("bob"), None)).is_allowed());
+    assert!(policy.decide(&asked(Some("alice"), Some("d/alice/x"))).is_allowed());
+    assert!(!policy.decide(&asked(Some("alice"), Some("d/bob/x"))).is_allowed());
+    assert!(!policy.decide(&asked(Some("bob"), Some("d/alice/x"))).is_allowed());
 }

@@ -5,6 +5,7 @@
 //! known here, so nothing is inspected; a face that must say last words keeps its ends and uses [`relay_between`].
 
 mod batch;
+mod between;
 mod io;
 mod quic;
 mod tcp;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use batch::Batch;
+pub use between::{Between, Bounds, FromCaller, Said, ToCaller, Wake, Woken, between};
 pub use io::{Reader, Writer, split};
 pub use tcp::prepare;
 

@@ -36,6 +36,10 @@ pub enum Reason {
     Administrative,
     /// This side stops.
     ShuttingDown,
+    /// Silent for too long, or in the middle of a packet.
+    KeepAlive,
+    /// Connected for as long as allowed.
+    ConnectTime,
 }
 
 impl Reason {
@@ -51,12 +55,34 @@ impl Reason {
             Self::Unavailable => 0x88,
             Self::ShuttingDown => 0x8b,
             Self::AuthenticationMethod => 0x8c,
+            Self::KeepAlive => 0x8d,
             Self::ReceiveMaximum => 0x93,
             Self::TopicAlias => 0x94,
             Self::PacketTooLarge => 0x95,
             Self::MessageRate => 0x96,
             Self::Quota => 0x97,
             Self::Administrative => 0x98,
+            Self::ConnectTime => 0xa0,
+        }
+    }
+
+    /// The same in a CONNACK, which does not have all of them (section 3.2.2.2).
+    fn at_connect(self) -> u8 {
+        match self {
+            Self::ReceiveMaximum | Self::TopicAlias | Self::MessageRate => Self::Quota.code(),
+            Self::Administrative | Self::KeepAlive | Self::ConnectTime => Self::NotAuthorized.code(),
+            Self::ShuttingDown => Self::Unavailable.code(),
+            other => other.code(),
+        }
+    }
+
+    /// The same in a DISCONNECT (section 3.14.2.1).
+    fn at_end(self) -> u8 {
+        match self {
+            // Server busy: it may come back.
+            Self::Unavailable => 0x89,
+            Self::Version | Self::ClientId | Self::AuthenticationMethod => Self::Protocol.code(),
+            other => other.code(),
         }
     }
 
@@ -86,7 +112,7 @@ pub fn refused_filter(version: Version) -> u8 {
 pub fn connack(version: Version, reason: Reason, text: &str) -> Vec<u8> {
     match version {
         Version::V4 => packet(0x20, &[0, reason.return_code()]),
-        Version::V5 => packet(0x20, &with_text(vec![0, reason.code()], text)),
+        Version::V5 => packet(0x20, &with_text(vec![0, reason.at_connect()], text)),
     }
 }
 
@@ -95,7 +121,7 @@ pub fn connack(version: Version, reason: Reason, text: &str) -> Vec<u8> {
 pub fn disconnect(version: Version, reason: Reason, text: &str) -> Option<Vec<u8>> {
     match version {
         Version::V4 => None,
-        Version::V5 => Some(packet(0xe0, &with_text(vec![reason.code()], text))),
+        Version::V5 => Some(packet(0xe0, &with_text(vec![reason.at_end()], text))),
     }
 }
 

@@ -18,7 +18,7 @@ use super::broker::packet_id_of;
 use super::frame::{Header, Kind, header};
 use super::publish::Publish;
 use super::subscribe::{Subscribe, Unsubscribe};
-use super::{Broken, Connect, QoS, Version};
+use super::{Broken, Connect, Login, QoS, Version};
 use broker::Downstream;
 
 /// What one connection may take up.
@@ -142,6 +142,10 @@ pub struct Flow {
     pub leaves: bool,
     /// Acts that were refused.
     pub refused: u32,
+    /// Packets of the client that were read.
+    pub packets: u32,
+    /// Whether the client holds other filters than before.
+    pub regranted: bool,
 }
 
 /// One connection between its CONNECT and its end.
@@ -156,7 +160,7 @@ pub struct Guard {
     in_flight: BTreeSet<u16>,
     /// For each SUBSCRIBE on its way, the code of each filter that was refused here.
     unanswered: BTreeMap<u16, Vec<Option<u8>>>,
-    granted: BTreeSet<String>,
+    granted: BTreeMap<String, QoS>,
     downstream: Downstream,
     leaves: bool,
 }
@@ -205,6 +209,35 @@ fn whole(bytes: &[u8], most: usize) -> Result<Option<(Header, &[u8])>, Broken> {
     Ok(bytes.get(header.length..header.packet()).map(|body| (header, body)))
 }
 
+/// A client's whole CONNECT as it goes on: with a clean start (see [`Connect::to_bytes`]), and with another login where
+/// there is one.
+///
+/// # Errors
+/// When it is none.
+pub fn connect_on(packet: &[u8], login: Option<Login<'_>>) -> Result<Vec<u8>, Broken> {
+    let Some((_, body)) = whole(packet, usize::MAX)? else {
+        return Err(Broken::Malformed("a part of a CONNECT"));
+    };
+    let connect = Connect::read(body)?;
+    Ok(connect.to_bytes(login.unwrap_or(connect.login)))
+}
+
+/// The version that the beginning of a CONNECT speaks, as far as it can be seen: a refusal of what cannot be read is to be
+/// read all the same.
+#[must_use]
+pub fn version_of(bytes: &[u8]) -> Version {
+    let name = b"\x00\x04MQTT";
+    let level = bytes.iter().take(16).enumerate().find_map(|(at, _)| {
+        let rest = bytes.get(at..)?.strip_prefix(name)?;
+        rest.first().copied()
+    });
+    if level.is_some_and(|level| level >= 5) {
+        Version::V5
+    } else {
+        Version::V4
+    }
+}
+
 impl Hello {
     /// The message that the broker shall publish in the client's name, as the act it is.
     #[must_use]
@@ -231,7 +264,7 @@ impl Guard {
             alias_maximum: 0,
             in_flight: BTreeSet::new(),
             unanswered: BTreeMap::new(),
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             leaves: false,
         }
     }
@@ -243,8 +276,10 @@ impl Guard {
     }
 
     /// The filters that are granted, for a judge that has changed its mind.
-    pub fn granted(&self) -> impl Iterator<Item = &str> {
-        self.granted.iter().map(String::as_str)
+    pub fn granted(&self) -> impl Iterator<Item = Act<'_>> {
+        self.granted
+            .iter()
+            .map(|(filter, qos)| Act::Subscribe { filter, qos: *qos })
     }
 
     /// Whether the client may be read: not while answers pile up behind a packet of the broker.
@@ -279,6 +314,7 @@ impl Guard {
                 Ok(None) => break Ok(()),
                 Err(broken) => Err(broken.into()),
             };
+            flow.packets = flow.packets.saturating_add(1);
             match packet {
                 Ok((Fate::Passes, length)) => untouched = untouched.saturating_add(length),
                 Ok((Fate::Instead(other), length)) => {
@@ -301,7 +337,9 @@ impl Guard {
             Kind::Subscribe => self.subscribe(body, judge, flow),
             Kind::Unsubscribe => {
                 let filters = Unsubscribe::read(body, self.hello.version)?.filters;
-                self.granted.retain(|held| !filters.contains(&held.as_str()));
+                for filter in filters {
+                    flow.regranted |= self.granted.remove(filter).is_some();
+                }
                 Ok(Fate::Passes)
             }
             kind @ (Kind::PubAck | Kind::PubRec | Kind::PubRel | Kind::PubComp) => {
@@ -397,14 +435,15 @@ impl Guard {
         }
         let mut codes = Vec::with_capacity(asked.filters.len());
         for filter in &asked.filters {
-            let room = self.granted.len() < self.limits.filters || self.granted.contains(filter.text);
+            let room = self.granted.len() < self.limits.filters || self.granted.contains_key(filter.text);
             let allowed = judge.allows(Act::Subscribe {
                 filter: filter.text,
                 qos: filter.qos,
             });
             codes.push(match (allowed, room) {
                 (true, true) => {
-                    self.granted.insert(filter.text.to_owned());
+                    self.granted.insert(filter.text.to_owned(), filter.qos);
+                    flow.regranted = true;
                     None
                 }
                 (true, false) if version == Version::V5 => Some(Reason::Quota.code()),

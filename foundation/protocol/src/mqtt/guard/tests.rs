@@ -140,7 +140,11 @@ fn refused_filters_are_answered_in_their_places() {
     let all = packet(0x82, b"\x00\x07\x00\x00\x01#\x01\x00\x05own/x\x02\x00\x06$SYS/#\x00");
     let left = packet(0x82, b"\x00\x07\x00\x00\x05own/x\x02");
     assert_eq!(said(&mut guard, &all).0, left);
-    assert_eq!(guard.granted().collect::<Vec<_>>(), ["own/x"]);
+    let held = Act::Subscribe {
+        filter: "own/x",
+        qos: QoS::ExactlyOnce,
+    };
+    assert_eq!(guard.granted().collect::<Vec<_>>(), [held]);
     assert_eq!(
         heard(&mut guard, b"\x90\x04\x00\x07\x00\x02").unwrap(),
         b"\x90\x06\x00\x07\x00\x87\x02\x87"
