@@ -22,6 +22,7 @@ pub mod field;
 pub mod fuzz;
 pub mod hand_made;
 pub mod lab;
+pub mod mosquitto;
 pub mod name_server;
 pub mod netns;
 pub mod postgres;

@@ -7,15 +7,17 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_policy::{
-    self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement, PostgresFacts, TlsFacts,
+    self as policy, AccessPolicy, Decision, Denied, DenyReason, Enforcement, MqttAct, MqttFacts, PostgresFacts,
+    TlsFacts,
 };
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
+use super::acts::Acts;
 use super::caller::Caller;
-use super::permit::{Denial, Given, Lost, Permit};
+use super::permit::{Denial, Given, Lost, Permit, Standing};
 use super::trail::Trail;
 
 /// Acts that `builtin:ssh` can tell apart and enforce.
@@ -44,20 +46,36 @@ pub struct AccessRequest {
 }
 
 /// What a caller's protocol says first, where the face has read it; empty for everything else.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Spoken {
     /// What a Postgres client asks for.
     pub postgres: Option<PostgresFacts>,
+    /// What an MQTT client says of itself.
+    pub mqtt: Option<MqttFacts>,
+    /// The message that an MQTT client leaves with the broker.
+    pub will: Option<MqttAct>,
     /// The TLS that the caller speaks; empty for one who speaks none.
     pub tls: TlsFacts,
     /// The bytes themselves, which the agent reads before it decides by its own rules.
     pub first_bytes: Bytes,
 }
 
+impl std::fmt::Debug for Spoken {
+    /// Without the bytes: a password may be among them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spoken")
+            .field("postgres", &self.postgres)
+            .field("mqtt", &self.mqtt)
+            .field("will", &self.will)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Spoken {
     /// The question with what was said.
     fn beside(&self, mut asked: policy::Request) -> policy::Request {
         asked.postgres.clone_from(&self.postgres);
+        asked.mqtt.clone_from(&self.mqtt);
         asked.conn.tls = Some(self.tls.clone());
         asked
     }
@@ -101,7 +119,7 @@ pub struct Target {
 /// Holds the current policy and decides.
 #[derive(Debug)]
 pub struct Gate {
-    policy: ArcSwap<AccessPolicy>,
+    policy: Arc<ArcSwap<AccessPolicy>>,
     trail: Trail,
 }
 
@@ -109,7 +127,7 @@ impl Gate {
     /// A gate with its first policy; use [`AccessPolicy::deny_all`] where none could be loaded.
     pub fn new(policy: AccessPolicy, trail: Trail) -> Self {
         Self {
-            policy: ArcSwap::from_pointee(policy),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
             trail,
         }
     }
@@ -161,9 +179,18 @@ impl Gate {
     ///
     /// # Errors
     /// What it lost its answer by: the caller shut out, the endpoint gone, the policy saying no, or fewer acts than it
-    /// was given. Limits stay those of the permit.
+    /// was given, among them one that it holds on to. Limits stay those of the permit.
     pub fn decide_again(&self, given: &Given, present: &Present, now: SystemTime) -> Result<(), Lost> {
+        if let (Some(caller), Some(target)) = (&present.caller, &present.target) {
+            // Before it is read what the session holds, see `Acts::hold`.
+            given.note(caller, target);
+        }
         decide_again_by(&self.policy.load(), given, present, now)
+    }
+
+    /// Decides the acts inside a session of MQTT.
+    pub fn acts(&self, permit: &Permit) -> Acts {
+        Acts::new(Arc::clone(permit.given()), Arc::clone(&self.policy), self.trail.clone())
     }
 
     /// The policy in force.
@@ -200,7 +227,8 @@ impl Gate {
     ) -> Outlook {
         let asked = question(caller.facts(), target, client, now, now);
         let policy = self.policy.load();
-        let has_act = |allowed: &policy::Allowed| !target.builtin || act.is_none_or(|act| allowed.acts.contains(act));
+        let told_apart = asked.enforce != Enforcement::Tunnel;
+        let has_act = |allowed: &policy::Allowed| !told_apart || act.is_none_or(|act| allowed.acts.contains(act));
         match (policy.decide(&asked), policy.decide_unspoken(&asked)) {
             (Decision::Allow(allowed), _) if has_act(&allowed) => Outlook::Allowed,
             (Decision::Deny(_), Decision::Allow(_)) => Outlook::Depends,
@@ -253,9 +281,9 @@ impl Gate {
                 let asked = request.spoken.beside(asked);
                 let (decision, matched) = policy.decide_with_shadow(&asked);
                 shadow = matched;
-                match decision {
-                    Decision::Allow(allowed) => Ok((target.clone(), allowed)),
-                    Decision::Deny(denied) => Err(denied),
+                match (decision, will_denied(&policy, asked, &request.spoken)) {
+                    (Decision::Allow(allowed), None) => Ok((target.clone(), allowed)),
+                    (Decision::Deny(denied), _) | (_, Some(denied)) => Err(denied),
                 }
             }
             None => Err(Denied {
@@ -310,10 +338,52 @@ pub fn decide_again_by(policy: &AccessPolicy, given: &Given, present: &Present, 
         .spoken
         .beside(question(caller.facts(), target, given.client, given.started, now));
     match policy.decide(&asked) {
-        Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => Ok(()),
-        Decision::Allow(allowed) => lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
-        Decision::Deny(denied) => lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
+        Decision::Allow(allowed) if allowed.acts.is_superset(&given.acts) => {}
+        Decision::Allow(allowed) => return lost(Reason::PolicyChanged, "fewer-acts", Some(allowed.rule)),
+        Decision::Deny(denied) => return lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
     }
+    let held = given
+        .held()
+        .into_iter()
+        .map(|act| policy.decide(&about(asked.clone(), act)));
+    match held.into_iter().find_map(denial) {
+        Some(denied) => lost(Reason::PolicyChanged, denied.reason.as_str(), denied.rule),
+        None => Ok(()),
+    }
+}
+
+/// Decides one act of a live session of MQTT.
+pub(super) fn decide_act(
+    policy: &AccessPolicy,
+    given: &Given,
+    standing: &Standing,
+    act: &MqttAct,
+    now: SystemTime,
+) -> Decision {
+    let Standing { caller, target } = standing;
+    let asked = question(caller.facts(), target, given.client, given.started, now);
+    policy.decide(&about(given.spoken.beside(asked), act.clone()))
+}
+
+/// Why an MQTT client may not leave the will that it has, if it may not.
+fn will_denied(policy: &AccessPolicy, asked: policy::Request, spoken: &Spoken) -> Option<Denied> {
+    let will = spoken.will.clone()?;
+    denial(policy.decide(&about(asked, will)))
+}
+
+fn denial(decision: Decision) -> Option<Denied> {
+    match decision {
+        Decision::Allow(_) => None,
+        Decision::Deny(denied) => Some(denied),
+    }
+}
+
+/// The question about one act.
+fn about(mut asked: policy::Request, act: MqttAct) -> policy::Request {
+    if let Some(said) = &mut asked.mqtt {
+        said.act = Some(act);
+    }
+    asked
 }
 
 /// The detailed reason for the audit; the caller hears `denied`.
@@ -347,10 +417,11 @@ pub fn question(
             tls: None,
         },
         now,
-        enforce: if target.builtin {
-            Enforcement::Acts(BUILTIN_SSH_ACTS)
-        } else {
-            Enforcement::Tunnel
+        enforce: match target.endpoint.protocol {
+            _ if target.builtin => Enforcement::Acts(BUILTIN_SSH_ACTS),
+            // Whatever the way in, its face reads every packet.
+            Protocol::Mqtt => Enforcement::Acts(Enforcement::acts_of(Protocol::Mqtt)),
+            _ => Enforcement::Tunnel,
         },
         ssh: None,
         postgres: None,

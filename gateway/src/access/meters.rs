@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 pub struct Meters {
     pub(super) denied: Family<ReasonLabel, Counter>,
     pub(super) refused: Family<ReasonLabel, Counter>,
+    pub(super) acts_refused: Family<ActLabels, Counter>,
     pub(super) shadow: Family<EffectLabel, Counter>,
     pub(super) sessions: Family<OutcomeLabels, Counter>,
     pub(super) bytes: Family<DirectionLabel, Counter>,
@@ -20,6 +21,12 @@ pub struct Meters {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReasonLabel {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ActLabels {
+    pub(super) act: &'static str,
     pub(super) reason: &'static str,
 }
 
@@ -49,6 +56,11 @@ impl Meters {
                 "fairlead_strangers_refused",
                 "Peers that did not prove who they are",
                 meters.refused.clone(),
+            );
+            registry.register(
+                "fairlead_acts_refused",
+                "Acts refused inside sessions that go on",
+                meters.acts_refused.clone(),
             );
             registry.register(
                 "fairlead_shadow_matches",

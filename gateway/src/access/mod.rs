@@ -4,6 +4,7 @@
 //! by value, so a new face cannot forget to ask. Deliberately not here: who the caller is (the faces), which agents are
 //! online (`link::roster`), how bytes flow (`session`).
 
+mod acts;
 mod aftermath;
 mod caller;
 mod gate;
@@ -13,6 +14,7 @@ mod permit;
 pub(crate) mod testing;
 mod trail;
 
+pub use acts::Acts;
 pub use aftermath::settle;
 pub use caller::{Caller, CallerId, CallerKind, Credential};
 pub(crate) use gate::BUILTIN_SSH_ACTS;

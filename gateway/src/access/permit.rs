@@ -1,11 +1,12 @@
 //! The two outcomes of a decision.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use fairlead_identity::name::EndpointUrl;
-use fairlead_policy::{Limits, RuleRef};
+use fairlead_policy::{Limits, MqttAct, RuleRef};
 use fairlead_runtime::stop::Lapse;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
@@ -45,6 +46,15 @@ pub struct Given {
     /// Ends everything done under the permit, with the reason the caller is told. The first reason wins.
     pub lapse: Lapse<Reason>,
     lost: OnceLock<Lost>,
+    standing: ArcSwap<Standing>,
+    held: Mutex<BTreeSet<MqttAct>>,
+}
+
+/// Caller and endpoint as the store knew them when the session was last decided.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) caller: Arc<Caller>,
+    pub(super) target: Target,
 }
 
 /// Why a live session lost its answer.
@@ -69,6 +79,29 @@ impl Given {
         self.lapse.cancel(reason);
     }
 
+    pub(super) fn standing(&self) -> Arc<Standing> {
+        self.standing.load_full()
+    }
+
+    /// Notes how caller and endpoint stand now, for the acts that are still to come.
+    pub(super) fn note(&self, caller: &Arc<Caller>, target: &Target) {
+        self.standing.store(Arc::new(Standing {
+            caller: Arc::clone(caller),
+            target: target.clone(),
+        }));
+    }
+
+    /// Notes the acts that the session holds on to, its will aside.
+    pub(super) fn hold(&self, acts: BTreeSet<MqttAct>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = acts;
+    }
+
+    /// The acts that the session holds on to, its will among them.
+    pub(super) fn held(&self) -> Vec<MqttAct> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().chain(&self.spoken.will).cloned().collect()
+    }
+
     /// The decision that cut it, if one did.
     pub fn lost(&self) -> Option<&Lost> {
         self.lost.get().filter(|lost| self.lapse.reason() == Some(lost.reason))
@@ -77,6 +110,10 @@ impl Given {
 
 impl Permit {
     pub(super) fn new(request: &AccessRequest, target: Target, allowed: fairlead_policy::Allowed) -> Self {
+        let standing = ArcSwap::from_pointee(Standing {
+            caller: Arc::clone(&request.caller),
+            target: target.clone(),
+        });
         let given = Given {
             session: request.session,
             caller: Arc::clone(&request.caller),
@@ -88,6 +125,8 @@ impl Permit {
             spoken: request.spoken.clone(),
             lapse: Lapse::new(),
             lost: OnceLock::new(),
+            standing,
+            held: Mutex::default(),
         };
         Self {
             given: Arc::new(given),

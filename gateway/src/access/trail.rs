@@ -3,15 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use fairlead_policy::{Allowed, Denied, Effect, PostgresFacts, RuleRef, ShadowMatch};
+use fairlead_policy::{Allowed, Denied, Effect, MqttAct, RuleRef, ShadowMatch};
 use fairlead_runtime::audit::{AuditLog, Record};
 use fairlead_runtime::relay::Counters;
 use fairlead_wire::refusal::Reason;
 
 use super::caller::{Caller, CallerKind};
 use super::gate::{AccessRequest, Spoken, Target};
-use super::meters::{DirectionLabel, EffectLabel, Meters, OutcomeLabels, ReasonLabel};
-use super::permit::Permit;
+use super::meters::{ActLabels, DirectionLabel, EffectLabel, Meters, OutcomeLabels, ReasonLabel};
+use super::permit::{Given, Permit};
 use crate::admission::Notes;
 
 /// Rules with `enforce: false` that one line names; all are counted.
@@ -112,6 +112,37 @@ impl Trail {
         self.event(&record)
     }
 
+    /// Counts an act that was refused inside a session that goes on; with the digest of the policy also its line.
+    pub(super) fn refuse_act(
+        &self,
+        given: &Given,
+        act: &MqttAct,
+        denied: &Denied,
+        policy: Option<String>,
+    ) -> Result<(), AuditUnavailable> {
+        let reason = denied.reason.as_str();
+        let labels = ActLabels {
+            act: act.action,
+            reason,
+        };
+        self.meters.acts_refused.get_or_create(&labels).inc();
+        let Some(policy) = policy else { return Ok(()) };
+        let mut record = Record::new("act.refuse");
+        record.session = Some(given.session.to_string());
+        called(&mut record, &given.caller);
+        record.client_ip = Some(given.client.ip().to_string());
+        placed(&mut record, &given.target);
+        record.act = Some(act.action.into());
+        record.decision = Some("deny".into());
+        record.reason = Some(reason.into());
+        record.rule = denied.rule.as_ref().map(rule_name);
+        record.policy = Some(policy);
+        for (name, value) in of_act(act) {
+            record.fact(name, value);
+        }
+        self.event(&record)
+    }
+
     /// Counts the rules with `enforce: false` that matched, and names the first of them in the line.
     fn note_shadow(&self, record: &mut Record, shadow: &[ShadowMatch]) {
         for matched in shadow {
@@ -200,23 +231,30 @@ fn asked(request: &AccessRequest, event: &'static str) -> Record {
 
 /// What the caller's protocol says, as far as the audit keeps it.
 fn told_by_protocol(record: &mut Record, spoken: &Spoken) {
-    let Some(PostgresFacts {
-        user,
-        database,
-        application_name,
-    }) = &spoken.postgres
-    else {
-        return;
-    };
-    for (name, text) in [
-        ("user", user),
-        ("database", database),
-        ("application_name", application_name),
-    ] {
-        if !text.is_empty() {
-            record.fact(name, text.chars().take(MAX_FACT_CHARS).collect::<String>());
-        }
+    let mut facts: Vec<(&'static str, &str)> = Vec::new();
+    if let Some(said) = &spoken.postgres {
+        facts.extend([
+            ("user", said.user.as_str()),
+            ("database", &said.database),
+            ("application_name", &said.application_name),
+        ]);
     }
+    if let Some(said) = &spoken.mqtt {
+        facts.extend([("client_id", said.client_id.as_str()), ("username", &said.username)]);
+        facts.extend(spoken.will.iter().map(|will| ("will", will.topic.as_str())));
+    }
+    for (name, text) in facts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        record.fact(name, text.chars().take(MAX_FACT_CHARS).collect::<String>());
+    }
+}
+
+fn of_act(act: &MqttAct) -> [(&'static str, serde_json::Value); 3] {
+    let topic: String = act.topic.chars().take(MAX_FACT_CHARS).collect();
+    [
+        ("topic", topic.into()),
+        ("qos", act.qos.into()),
+        ("retain", act.retain.into()),
+    ]
 }
 
 /// Names the caller; of a workload it is said, so that a name means one caller in the whole log.

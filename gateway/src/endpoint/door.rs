@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairlead_identity::name::{self, EndpointUrl, Label, Protocol};
+use fairlead_policy::TlsFacts;
 use fairlead_protocol::postgres::CancelKey;
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
@@ -12,7 +13,7 @@ use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 
 use super::{Answer, Callers, is_read};
-use crate::access::{AccessRequest, Caller, Denial, Gate, Outlook, Spoken, Target};
+use crate::access::{AccessRequest, Acts, Caller, Denial, Gate, Outlook, Permit, Spoken, Target};
 use crate::session::{Session, Sessions};
 
 /// The longest part of a caller's words that goes into the audit.
@@ -64,9 +65,9 @@ impl Wanted<'_> {
 pub enum Approach {
     /// No face reads the endpoint's protocol: the session is open.
     Open(Box<Session>),
-    /// A face reads it: the client may speak, and the session with this id is decided on what it says
+    /// The face of this protocol reads it: the client may speak, and the session with this id is decided on what it says
     /// ([`Door::enter_as`]).
-    Unspoken(SessionId),
+    Unspoken(SessionId, Protocol),
 }
 
 /// An endpoint with its host keys.
@@ -170,27 +171,37 @@ impl Door {
         &self,
         caller: &Arc<Caller>,
         wanted: Wanted<'_>,
+        tls: TlsFacts,
         client: SocketAddr,
     ) -> Result<Approach, Denial> {
         if let Wanted::Exactly(url) = wanted
             && is_read(url.protocol)
         {
             // The URL alone says which face it is for, whether or not there is such an endpoint.
-            return Ok(Approach::Unspoken(fresh()));
+            return Ok(Approach::Unspoken(fresh(), url.protocol));
         }
-        let (request, members) = self
-            .requested(fresh(), caller, wanted, Spoken::default(), client)
-            .await?;
-        if request
-            .target
-            .as_ref()
-            .is_some_and(|target| is_read(target.endpoint.protocol))
-        {
+        let spoken = Spoken {
+            tls,
+            ..Spoken::default()
+        };
+        let (request, members) = self.requested(fresh(), caller, wanted, spoken, client).await?;
+        let protocol = request.target.as_ref().map(|target| target.endpoint.protocol);
+        if let Some(protocol) = protocol.filter(|protocol| is_read(*protocol)) {
             self.gate.may_speak(&request)?;
-            return Ok(Approach::Unspoken(request.session));
+            return Ok(Approach::Unspoken(request.session, protocol));
         }
         let session = self.open(request, members).await?;
         Ok(Approach::Open(Box::new(session)))
+    }
+
+    /// Decides the acts inside a session of MQTT.
+    pub fn acts(&self, permit: &Permit) -> Acts {
+        self.gate.acts(permit)
+    }
+
+    /// The gateway's clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     /// Decides and opens; a session that one member of a pool does not open is tried once on each other, under a permit of

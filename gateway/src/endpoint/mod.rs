@@ -7,6 +7,8 @@
 mod accept;
 mod door;
 mod handshake;
+mod led;
+mod mqtt;
 mod own_site;
 pub mod peer;
 mod postgres;
@@ -27,9 +29,6 @@ use tokio_rustls::StartHandshake;
 
 use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
-
-// The one kind so far that reads what another way in leads to it: faces do not name each other.
-use postgres::led;
 
 pub use accept::{Listener, serve};
 pub use door::{Approach, Directory, Door, Keyed, Reachable, Wanted};
@@ -75,7 +74,7 @@ pub enum Claim {
 }
 
 /// Every kind that this gateway has a face for: the one table of who claims which first bytes, server name and ALPN.
-pub const KINDS: &[Kind] = &[ssh::KIND, postgres::KIND, tls::KIND, own_site::KIND];
+pub const KINDS: &[Kind] = &[ssh::KIND, postgres::KIND, mqtt::KIND, tls::KIND, own_site::KIND];
 
 impl Kind {
     /// Whether this kind claims it.

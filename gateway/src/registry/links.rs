@@ -351,7 +351,7 @@ fn offered_by_others(store: &mut dyn Store, id: &AgentId, bound: &Names) -> Resu
 /// Whether callers name an endpoint of this protocol by its host alone (the server name in TLS), so that a host can have
 /// only one. Several `tcp://` are told apart by their ports, over SSH.
 fn is_named_by_host(protocol: &str) -> bool {
-    matches!(protocol, "tls" | "postgres")
+    matches!(protocol, "tls" | "postgres" | "mqtt")
 }
 
 /// Sorts an offer into what is the agent's to offer and what is not.
@@ -399,7 +399,7 @@ fn own_endpoint(agent: &AgentKey, bound: &Names, offered: &OfferedEndpoint) -> R
         WireMode::Builtin if url.protocol == Protocol::Ssh => Mode::Builtin,
         _ => return Err(Reason::Unsupported),
     };
-    if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres") {
+    if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres" | "mqtt") {
         return Err(Reason::Unsupported);
     }
     Ok(EndpointRow {

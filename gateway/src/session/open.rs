@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
+use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source, Wake, Woken};
 use fairlead_runtime::transport;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
@@ -30,6 +30,7 @@ pub struct Session {
     account: Account,
     stream: AgentStream,
     cancels: Arc<Cancels>,
+    wake: Option<Wake>,
 }
 
 /// A permit with the `session.end` line that is owed for it: written at the latest when this is dropped, whichever task
@@ -114,6 +115,7 @@ impl Sessions {
                 account,
                 stream,
                 cancels: Arc::clone(&self.cancels),
+                wake: None,
             }),
             Err(OpenError { reason, detail }) => {
                 let entered = account.place.is_some() && !account.permit.lapse().is_cancelled();
@@ -171,9 +173,18 @@ impl Session {
         self.cancels.seat(&self.account.permit)
     }
 
+    /// Lets the caller's sink be asked to write whenever `wake` says so: a face answers some things itself.
+    #[must_use]
+    pub fn woken_by(mut self, wake: Wake) -> Self {
+        self.wake = Some(wake);
+        self
+    }
+
     /// Relays until both directions have ended, a limit is reached, the permit lapses, or a side fails.
     pub async fn carry<S: Source, K: Sink>(self, mut caller: (S, K)) -> Carried {
-        let Self { account, stream, .. } = self;
+        let Self {
+            account, stream, wake, ..
+        } = self;
         let AgentStream {
             mut from_agent,
             mut to_agent,
@@ -187,7 +198,8 @@ impl Session {
             });
         };
         let (from_caller, to_caller) = (&mut caller.0, &mut caller.1);
-        let agent = (&mut from_agent, &mut to_agent);
+        let mut woken = Woken::new(&mut from_agent, wake);
+        let agent = (&mut woken, &mut to_agent);
         let ended = relay::relay_between((from_caller, to_caller), agent, limits.idle, &account.counters, lapse).await;
         let (reason, detail) = match ended {
             Ended::Finished => (None, String::new()),

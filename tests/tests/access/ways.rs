@@ -9,6 +9,7 @@ use fairlead_gateway::endpoint::KINDS;
 use fairlead_runtime::config_file::private_dir;
 use fairlead_tests::clients::{Finished, Running, stock};
 use fairlead_tests::lab::{DOMAIN, Lab, Person};
+use fairlead_tests::mosquitto::Mosquitto;
 use fairlead_tests::postgres::{PASSWORD, Postgres};
 use fairlead_tests::sshd::{Sshd, Trust};
 use fairlead_tests::upstream::{Echo, Flood};
@@ -33,6 +34,8 @@ const ROWS: &[Row] = &[
     row("tls", "tls"),
     row("tls", "tcp"),
     row("postgres", "postgres"),
+    row("mqtt", "mqtt"),
+    row("tls", "mqtt"),
 ];
 
 /// Kinds that lead to no endpoint, so that there is nothing to allow.
@@ -87,6 +90,7 @@ pub(crate) struct Stage {
 enum Behind {
     Sshd(Sshd),
     Postgres(Postgres),
+    Mosquitto(Mosquitto),
     Services(Echo, Flood),
 }
 
@@ -96,6 +100,7 @@ impl Stage {
         let behind = match row.protocol {
             "ssh" => Behind::Sshd(sshd(&lab).await),
             "postgres" => Behind::Postgres(Postgres::start().await),
+            "mqtt" => Behind::Mosquitto(Mosquitto::start().await),
             _ => Behind::Services(Echo::start().await, Flood::start().await),
         };
         let protocol = row.protocol;
@@ -103,6 +108,7 @@ impl Stage {
         let plan = match &behind {
             Behind::Sshd(sshd) => plan.endpoint("ssh://device", &sshd.upstream()),
             Behind::Postgres(postgres) => plan.endpoint("postgres://device", &postgres.upstream()),
+            Behind::Mosquitto(broker) => plan.endpoint("mqtt://device", &broker.upstream()),
             Behind::Services(echo, flood) => plan
                 .endpoint(&format!("{protocol}://device:7000"), &format!("tcp://{}", echo.address))
                 .endpoint(&format!("{protocol}://flood:7000"), &format!("tcp://{}", flood.address)),
@@ -121,6 +127,7 @@ impl Stage {
     pub(crate) fn talk(&self, person: &Person) -> Command {
         match self.row {
             Row { protocol: "ssh", .. } => person.ssh(&[&device(), "cat"]),
+            Row { protocol: "mqtt", .. } => self.paho(person, ""),
             Row { kind: "ssh", .. } => person.ssh(&["-W", "device.default.internal:7000", DOMAIN]),
             Row { kind: "tls", .. } => person.s_client(&self.lab, &self.server_name(), &[]),
             _ => self.psql(person),
@@ -131,6 +138,12 @@ impl Stage {
     pub(crate) fn flood(&self) -> Command {
         match self.row {
             Row { protocol: "ssh", .. } => self.alice.ssh(&[&device(), "cat /dev/zero"]),
+            Row { protocol: "mqtt", .. } => {
+                let Behind::Mosquitto(broker) = &self.behind else {
+                    panic!("no broker behind {:?}", self.row);
+                };
+                self.paho(&self.alice, &broker.port.to_string())
+            }
             Row { kind: "ssh", .. } => self.alice.ssh(&["-W", "flood.default.internal:7000", DOMAIN]),
             Row { kind: "tls", .. } => self.alice.s_client(&self.lab, &format!("flood.default.{DOMAIN}"), &[]),
             _ => {
@@ -142,6 +155,16 @@ impl Stage {
                 psql
             }
         }
+    }
+
+    fn paho(&self, person: &Person, broker: &str) -> Command {
+        let mut paho = stock("/usr/bin/python3");
+        paho.args(["-c", include_str!("talk.py"), &self.lab.address().port().to_string()])
+            .arg(self.server_name())
+            .args(["ca.pem", "cert.pem", "login.key.pem"].map(|name| person.path(name)))
+            .arg(if self.row.kind == "mqtt" { "mqtt" } else { "" })
+            .arg(broker);
+        paho
     }
 
     fn psql(&self, person: &Person) -> Command {
@@ -204,7 +227,8 @@ impl Stage {
     #[track_caller]
     pub(crate) fn was_told(&self, said: &Finished, reason: &str) {
         let words = match self.row.kind {
-            "tls" => match reason {
+            // A session of MQTT, and what becomes of it, has the words of MQTT however its client came in.
+            "tls" if self.row.protocol != "mqtt" || reason == "denied" => match reason {
                 "denied" => "alert access denied".to_owned(),
                 "revoked" => "alert certificate revoked".to_owned(),
                 _ => "alert internal error".to_owned(),

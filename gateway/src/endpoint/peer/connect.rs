@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_identity::name::EndpointUrl;
+use fairlead_policy::TlsFacts;
 use fairlead_runtime::relay::Sink;
 use fairlead_runtime::transport::{Receiver, Sender};
 use fairlead_wire::call::{Body, CallAnswer, Connected};
@@ -43,15 +44,17 @@ impl Peer {
             return refuse(send, recv, denial).await;
         };
         let wanted = Wanted::Exactly(&url);
-        match self.door.approach(caller, wanted, client).await {
+        match self.door.approach(caller, wanted, TlsFacts::default(), client).await {
             Err(denial) => refuse(send, recv, denial).await,
             Ok(Approach::Open(session)) => tunnel(*session, send, recv).await,
-            Ok(Approach::Unspoken(session)) => {
+            Ok(Approach::Unspoken(session, protocol)) => {
                 let led = Led {
                     door: &self.door,
                     caller,
                     wanted,
                     session,
+                    protocol,
+                    tls: TlsFacts::default(),
                     client,
                 };
                 read(led, send, recv).await;

@@ -6,23 +6,18 @@
 //! session in between.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use fairlead_policy::TlsFacts;
 use fairlead_protocol::postgres::{self, DECLINE, Opening, OpeningError};
 use fairlead_runtime::relay::{Batch, Sink, Source};
-use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
 use tokio::time::timeout;
 
 use super::hello::Wish;
-use super::outgoing::Outgoing;
+pub(in crate::endpoint) use super::outgoing::Outgoing;
 use super::{CUT, REFUSED, VIOLATION, hint, spoken};
-use crate::access::{Caller, Denial};
-use crate::endpoint::{Door, Wanted};
+use crate::endpoint::led::{Led, Unopened};
 use crate::session::{Carried, Session};
 
 /// From the beginning to the StartupMessage.
@@ -32,84 +27,54 @@ const CLEAR_PACKETS: usize = 3;
 /// How long last words may take to be taken.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Whom another way in has led here.
-pub(in crate::endpoint) struct Led<'a> {
-    pub(in crate::endpoint) door: &'a Door,
-    pub(in crate::endpoint) caller: &'a Arc<Caller>,
-    pub(in crate::endpoint) wanted: Wanted<'a>,
-    /// As [`Door::approach`] gave it.
-    pub(in crate::endpoint) session: SessionId,
-    pub(in crate::endpoint) client: SocketAddr,
-}
-
-/// The client's ends, to be carried by their owner.
-pub(in crate::endpoint) struct Ends<S, K> {
-    pub(in crate::endpoint) source: Ahead<S>,
-    pub(in crate::endpoint) sink: Outgoing<K>,
-}
-
-/// Why there is no session; whatever could be said to the client was said.
-pub(in crate::endpoint) enum Unopened {
-    /// The door says no.
-    Denied(Denial),
-    /// The client has gone, or has not spoken the protocol.
-    NoStartup,
-    /// It wanted an end of what another session does, and was heard.
-    Cancelled,
-}
-
-impl Led<'_> {
-    /// Hears the client's StartupMessage and opens the session that it asks for.
-    pub(in crate::endpoint) async fn open<S: Source, K: Sink>(
-        self,
-        source: S,
-        mut sink: K,
-    ) -> Result<(Session, Ends<S, K>), Unopened> {
-        let mut source = Ahead::new(source);
-        let startup = match timeout(OPENING_LIMIT, wish(&mut source, &mut sink)).await {
-            Ok(Ok(Ok(Wish::Session(startup)))) => startup,
-            Ok(Ok(Ok(Wish::Cancel(key)))) => {
-                // Nobody is told how it went.
-                let _why = self.door.cancel(&key, Some(self.caller), self.client).await;
-                let _gone = sink.finish().await;
-                return Err(Unopened::Cancelled);
-            }
-            Ok(Ok(Err(error))) => {
-                say(&mut sink, VIOLATION, &format!("fairlead: {error}"), "").await;
-                return Err(Unopened::NoStartup);
-            }
-            Ok(Err(_)) | Err(_) => return Err(Unopened::NoStartup),
-        };
-        let entered = self.door.enter_as(
-            self.session,
-            self.caller,
-            self.wanted,
-            spoken(&startup, TlsFacts::default()),
-            self.client,
-        );
-        match entered.await {
-            Ok(session) => {
-                let sink = Outgoing::new(sink, session.cancel_seat(), session.permit().lapse().clone());
-                Ok((session, Ends { source, sink }))
-            }
-            Err(denial) => {
-                say(&mut sink, REFUSED, &denial.to_string(), hint(denial)).await;
-                Err(Unopened::Denied(denial))
-            }
+/// Hears the client's StartupMessage and opens the session that it asks for.
+pub(in crate::endpoint) async fn open<S: Source, K: Sink>(
+    led: Led<'_>,
+    source: S,
+    mut sink: K,
+) -> Result<(Session, Ahead<S>, Outgoing<K>), Unopened> {
+    let mut source = Ahead::new(source);
+    let startup = match timeout(OPENING_LIMIT, wish(&mut source, &mut sink)).await {
+        Ok(Ok(Ok(Wish::Session(startup)))) => startup,
+        Ok(Ok(Ok(Wish::Cancel(key)))) => {
+            // Nobody is told how it went.
+            let _why = led.door.cancel(&key, Some(led.caller), led.client).await;
+            let _gone = sink.finish().await;
+            return Err(Unopened::Cancelled);
+        }
+        Ok(Ok(Err(error))) => {
+            say(&mut sink, VIOLATION, &format!("fairlead: {error}"), "").await;
+            return Err(Unopened::NoStartup);
+        }
+        Ok(Err(_)) | Err(_) => return Err(Unopened::NoStartup),
+    };
+    let entered = led.door.enter_as(
+        led.session,
+        led.caller,
+        led.wanted,
+        spoken(&startup, led.tls),
+        led.client,
+    );
+    match entered.await {
+        Ok(session) => {
+            let sink = Outgoing::new(sink, session.cancel_seat(), session.permit().lapse().clone());
+            Ok((session, source, sink))
+        }
+        Err(denial) => {
+            say(&mut sink, REFUSED, &denial.to_string(), hint(denial)).await;
+            Err(Unopened::Denied(denial))
         }
     }
 }
 
-impl<S, K: Sink> Ends<S, K> {
-    /// Says why the session was cut, where something can be said; whether it was. The sink is given back.
-    pub(in crate::endpoint) async fn part(self, carried: &Carried) -> (K, bool) {
-        let (mut sink, may_speak) = self.sink.into_inner();
-        let is_cut = carried.reason.is_some_and(|reason| reason != Reason::CallerGone);
-        if is_cut && may_speak {
-            say(&mut sink, CUT, &carried.denial.to_string(), "").await;
-        }
-        (sink, may_speak)
+/// Says why the session was cut, where something can be said; whether it could be. The sink is given back.
+pub(in crate::endpoint) async fn part<K: Sink>(sink: Outgoing<K>, carried: &Carried) -> (K, bool) {
+    let (mut sink, may_speak) = sink.into_inner();
+    let is_cut = carried.reason.is_some_and(|reason| reason != Reason::CallerGone);
+    if is_cut && may_speak {
+        say(&mut sink, CUT, &carried.denial.to_string(), "").await;
     }
+    (sink, may_speak)
 }
 
 /// The first message that counts; an error is the end of the stream, or what is no packet.

@@ -169,6 +169,7 @@ fn spoken(startup: &Startup, tls: TlsFacts) -> Spoken {
         }),
         tls,
         first_bytes: Bytes::from(startup.to_bytes()),
+        ..Spoken::default()
     }
 }
 

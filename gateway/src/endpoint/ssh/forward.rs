@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_policy::TlsFacts;
 use fairlead_runtime::relay::{Sink, Source};
 use fairlead_wire::refusal::Reason;
 use russh::server::{ChannelOpenHandle, Handle, Msg};
@@ -56,7 +57,10 @@ impl Forward {
         } = self;
         // Not given up when the connection ends meanwhile: whatever was permitted gets its end in the audit.
         let wanted = Wanted::Port(&host, port);
-        let approached = shared.door.approach(&caller, wanted, connection.client).await;
+        let approached = shared
+            .door
+            .approach(&caller, wanted, TlsFacts::default(), connection.client)
+            .await;
         let approach = match approached {
             Ok(approach) => approach,
             Err(denial) => {
@@ -82,12 +86,14 @@ impl Forward {
         let sink = ChannelSink { write };
         let carried = match approach {
             Approach::Open(session) => carry(*session, &taken.carrier, (source, sink), connection).await,
-            Approach::Unspoken(session) => {
+            Approach::Unspoken(session, protocol) => {
                 let led = Led {
                     door: &shared.door,
                     caller: &caller,
                     wanted,
                     session,
+                    protocol,
+                    tls: TlsFacts::default(),
                     client: connection.client,
                 };
                 let Some(carried) = read(led, &taken.carrier, (source, sink), connection).await else {

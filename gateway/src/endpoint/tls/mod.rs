@@ -1,7 +1,8 @@
 //! The TLS face: any protocol inside mutual TLS, led by the server name (`HOST.SITE.<domain>`, `HOST--SITE.<domain>`) to
-//! the `tls://` endpoint of that host, else to its one `tcp://` endpoint.
+//! the `tls://` endpoint of that host, else to its one `tcp://` endpoint, else to its `mqtt://` endpoint, for clients of
+//! MQTT that do not say so by ALPN.
 //!
-//! TLS ends here; the bytes inside are not looked at. A refusal and a cut are fatal alerts, which stock clients print;
+//! TLS ends here; the bytes inside are not looked at, except by the face of MQTT. A refusal and a cut are fatal alerts, which stock clients print;
 //! the audit has their session and their reason.
 
 use std::net::SocketAddr;
@@ -13,14 +14,14 @@ use fairlead_runtime::relay;
 use fairlead_wire::refusal::Reason;
 
 use super::handshake::{Nobody, alert_of, identify, part};
-use super::{Answer, Arrival, Callers, Claim, Door, Face, Kind, Parts, TlsClient, Wanted};
-use crate::access::Spoken;
+use super::led::Led;
+use super::{Answer, Approach, Arrival, Callers, Claim, Door, Face, Kind, Parts, TlsClient, Wanted};
 use crate::admission::Slot;
 
 /// The demultiplexer's entry for this kind.
 pub(super) const KIND: Kind = Kind {
     name: "tls",
-    leads_to: &[Protocol::Tls, Protocol::Tcp],
+    leads_to: &[Protocol::Tls, Protocol::Tcp, Protocol::Mqtt],
     claims: &[Claim::AnyTls],
     names_inside: false,
     is_dedicable: true,
@@ -62,12 +63,20 @@ impl TlsFace {
         };
         drop(slot);
         let wanted = Wanted::Speaking(&name, KIND.leads_to);
-        let spoken = Spoken {
-            tls: facts,
-            ..Spoken::default()
-        };
-        let session = match self.door.enter_saying(&caller, wanted, spoken, client).await {
-            Ok(session) => session,
+        let session = match self.door.approach(&caller, wanted, facts.clone(), client).await {
+            Ok(Approach::Open(session)) => session,
+            Ok(Approach::Unspoken(session, protocol)) => {
+                let led = Led {
+                    door: &self.door,
+                    caller: &caller,
+                    wanted,
+                    session,
+                    protocol,
+                    tls: facts,
+                    client,
+                };
+                return led.serve(stream).await;
+            }
             Err(denial) => return part(stream, alert_of(denial.told)).await,
         };
         let (mut source, mut sink) = relay::split(stream);
