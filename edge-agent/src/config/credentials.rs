@@ -60,7 +60,7 @@ impl Checker<'_> {
     ) -> Vec<Credential> {
         if let Some(url) = url.filter(|url| inject::kind_of(url.protocol).is_none()) {
             let text = format!(
-                "this release logs in for callers of postgres:// endpoints only, not of {}://",
+                "this release logs in for callers of postgres:// and mqtt:// endpoints only, not of {}://",
                 url.protocol
             );
             self.at(written, text);

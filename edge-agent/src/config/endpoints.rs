@@ -133,11 +133,11 @@ impl Checker<'_> {
     }
 
     fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {
-        if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres") {
+        if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres" | "mqtt") {
             self.at(
                 place,
                 format!(
-                    "this release serves ssh://, tcp://, tls:// and postgres:// endpoints; {}:// comes later",
+                    "this release serves ssh://, tcp://, tls://, postgres:// and mqtt:// endpoints; {}:// comes later",
                     url.protocol
                 ),
             );

@@ -102,6 +102,7 @@ impl Explain {
             question: None,
             cancel: None,
             postgres: self.startup(),
+            mqtt: None,
         }
     }
 

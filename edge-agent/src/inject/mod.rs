@@ -4,6 +4,7 @@
 //! says, makes the upstream's login on it, and gives what the caller is told first. Deliberately not here: who may have which
 //! credential (`service` asks the customer's rules, with the caller's own bytes), the dial, and everything after the login.
 
+mod mqtt;
 mod postgres;
 
 use std::pin::Pin;
@@ -25,7 +26,7 @@ pub(crate) struct Kind {
 }
 
 /// Every kind.
-const KINDS: &[Kind] = &[postgres::KIND];
+const KINDS: &[Kind] = &[postgres::KIND, mqtt::KIND];
 
 /// The kind of this protocol, where there is one.
 pub(crate) fn kind_of(protocol: Protocol) -> Option<&'static Kind> {

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_policy::{
-    self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, PostgresFacts, RuleRef, SshFacts,
+    self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, MqttAct, MqttFacts, PostgresFacts, RuleRef,
+    SshFacts,
 };
+use fairlead_protocol::mqtt::guard::{Act, Hello};
 use fairlead_protocol::postgres::{CancelKey, Startup};
 use fairlead_wire::id::SessionId;
 use fairlead_wire::open::{self as wire, Open};
@@ -20,6 +23,8 @@ use crate::config::{Credential, Endpoint, Upstream};
 const MAX_FILE_CHARS: usize = 128;
 /// Acts that the agent's own SSH server enforces.
 const BUILTIN_SSH_ACTS: &[&str] = &["shell", "exec", "sftp"];
+/// Acts that the agent tells apart where it reads MQTT.
+const MQTT_ACTS: Enforcement = Enforcement::Acts(&["publish", "subscribe"]);
 
 /// The endpoints of the agent's file.
 #[derive(Debug, Default)]
@@ -80,6 +85,26 @@ pub struct Asked {
     pub cancel: Option<CancelKey>,
     /// What a Postgres client asks for, read by the agent itself from the client's own bytes.
     pub postgres: Option<Startup>,
+    /// The same of an MQTT client.
+    pub mqtt: Option<MqttSaid>,
+}
+
+/// An MQTT client's CONNECT.
+#[derive(Clone)]
+pub struct MqttSaid {
+    /// What it says of the client.
+    pub hello: Hello,
+    /// The packet as it goes on.
+    pub packet: Bytes,
+}
+
+impl std::fmt::Debug for MqttSaid {
+    /// Without the packet: a password may be in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MqttSaid")
+            .field("hello", &self.hello)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A no of the customer's file.
@@ -158,13 +183,16 @@ impl Asked {
                 secret: key.secret.clone(),
             }),
             postgres: None,
+            mqtt: None,
         })
     }
 }
 
 /// Where the file logs in for callers, it does so for the users that it lists and for no others.
 fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credential>, Refusal> {
-    if endpoint.credentials.is_empty() {
+    // A question about MQTT names no user: what its client would say is not known.
+    let is_mere_question = endpoint.url.protocol == Protocol::Mqtt && asked.mqtt.is_none();
+    if endpoint.credentials.is_empty() || is_mere_question {
         return Ok(None);
     }
     let text = "the agent's file has no credentials for this user";
@@ -173,7 +201,11 @@ fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credentia
         let detail = "callers are logged in by user: say which user is asked for";
         return Err(Refusal::new(Reason::Rule, text).but_here("no-credentials", detail));
     };
-    let listed = endpoint.credentials.iter().find(|listed| listed.requested == wanted);
+    let listed = match (wanted, endpoint.credentials.as_slice()) {
+        // Clients of MQTT may leave the user out; then there must be no choice.
+        ("", [only]) if asked.mqtt.is_some() => Some(only),
+        (wanted, all) => all.iter().find(|listed| listed.requested == wanted),
+    };
     listed
         .cloned()
         .map(Some)
@@ -189,7 +221,8 @@ fn asked_about(unix_ms: u64) -> SystemTime {
 impl Asked {
     /// The user that the caller's own bytes ask for, where the agent has read them.
     pub fn requested_user(&self) -> Option<&str> {
-        self.postgres.as_ref().map(Startup::user)
+        let of_mqtt = || Some(self.mqtt.as_ref()?.hello.username.as_deref().unwrap_or_default());
+        self.postgres.as_ref().map(Startup::user).or_else(of_mqtt)
     }
 }
 
@@ -261,7 +294,37 @@ impl AllowList {
                 let acts = one.unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
                 rules.decide_opening(&self.question(asked, now, acts, None))
             }
+            Upstream::Tcp(_) if endpoint.url.protocol == Protocol::Mqtt => self.begins_mqtt(asked, rules, now),
             Upstream::Tcp(_) => rules.decide(&self.question(asked, now, Enforcement::Tunnel, None)),
+        }
+    }
+
+    /// Of MQTT the agent reads every packet where there are rules: what is not known yet is asked about then. A will is an
+    /// act of the beginning.
+    fn begins_mqtt(&self, asked: &Asked, rules: &LocalRules, now: SystemTime) -> Decision {
+        let question = self.question(asked, now, MQTT_ACTS, None);
+        let begins = rules.decide_opening(&question);
+        let will = asked.mqtt.as_ref().and_then(|said| said.hello.will());
+        match will.filter(|_| begins.is_allowed()) {
+            None => begins,
+            Some(will) => match rules.decide(&about(question, packet(will))) {
+                Decision::Allow(_) => begins,
+                denied @ Decision::Deny(_) => denied,
+            },
+        }
+    }
+
+    /// Whether the endpoint's rules, where it has any, let this act of MQTT happen.
+    ///
+    /// # Errors
+    /// `not-listed`, or `rule` with the rule that said no.
+    pub fn admit_packet(&self, asked: &Asked, act: &MqttAct, now: SystemTime) -> Result<(), Refusal> {
+        let Some(rules) = &self.listed(asked)?.rules else {
+            return Ok(());
+        };
+        match rules.decide(&about(self.question(asked, now, MQTT_ACTS, None), act.clone())) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(denied) => Err(Refusal::by_rule(denied)),
         }
     }
 
@@ -322,6 +385,7 @@ impl AllowList {
         let why = endpoint.and_then(|endpoint| {
             let enforce = match endpoint.upstream {
                 Upstream::BuiltinSsh => Enforcement::Acts(BUILTIN_SSH_ACTS),
+                Upstream::Tcp(_) if asked.endpoint.protocol == Protocol::Mqtt => MQTT_ACTS,
                 Upstream::Tcp(_) => Enforcement::Tunnel,
             };
             let rules = endpoint.rules.as_ref()?;
@@ -336,6 +400,13 @@ impl AllowList {
         let listed = self.endpoints.get(&asked.endpoint);
         asked.endpoint.protocol == Protocol::Postgres
             && listed.is_some_and(|endpoint| endpoint.rules.is_some() || endpoint.statement_log.is_some())
+    }
+
+    /// Whether an MQTT client's packets are to be read: the endpoint's rules may ask about them. Without rules the gateway
+    /// alone reads.
+    pub fn reads_packets(&self, asked: &Asked) -> bool {
+        let listed = self.endpoints.get(&asked.endpoint);
+        asked.endpoint.protocol == Protocol::Mqtt && listed.is_some_and(|endpoint| endpoint.rules.is_some())
     }
 
     fn listed(&self, asked: &Asked) -> Result<&Endpoint, Refusal> {
@@ -372,7 +443,37 @@ impl AllowList {
                 database: startup.database().to_owned(),
                 application_name: startup.parameter("application_name").to_owned(),
             }),
-            mqtt: None,
+            mqtt: asked.mqtt.as_ref().map(|said| MqttFacts {
+                client_id: said.hello.client_id.clone(),
+                username: said.hello.username.clone().unwrap_or_default(),
+                act: None,
+            }),
         }
+    }
+}
+
+/// The question about one act.
+fn about(mut question: policy::Request, act: MqttAct) -> policy::Request {
+    if let Some(said) = &mut question.mqtt {
+        said.act = Some(act);
+    }
+    question
+}
+
+/// An act in the words of rules.
+pub fn packet(act: Act<'_>) -> MqttAct {
+    match act {
+        Act::Publish { topic, qos, retain } => MqttAct {
+            action: "publish",
+            topic: topic.to_owned(),
+            qos: qos.number(),
+            retain,
+        },
+        Act::Subscribe { filter, qos } => MqttAct {
+            action: "subscribe",
+            topic: filter.to_owned(),
+            qos: qos.number(),
+            retain: false,
+        },
     }
 }

@@ -10,7 +10,7 @@ mod resolve;
 mod surroundings;
 
 pub use address::{Forbidden, Surroundings, admit, canonical};
-pub use allow::{Admission, AllowList, Asked, Explained, Refusal};
+pub use allow::{Admission, AllowList, Asked, Explained, MqttSaid, Refusal, packet};
 pub use dial::{Channel, DialError, Dialled, Trust, dial};
 pub use resolve::{Lookup, ResolveError, Resolver, SystemResolver, resolve};
 pub use surroundings::Neighbourhood;

@@ -38,6 +38,9 @@ impl Services {
         for act in live.acts() {
             list.admit_act(&live.asked, act, now)?;
         }
+        for act in live.held() {
+            list.admit_packet(&live.asked, &act, now)?;
+        }
         // One that is not settled yet asks once it is.
         let Some(settled) = live.settled.get() else {
             return Ok(());

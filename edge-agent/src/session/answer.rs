@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use fairlead_protocol::mqtt;
+use fairlead_protocol::mqtt::guard::{self, Limits};
 use fairlead_protocol::postgres::{self, Opening, Startup};
 use fairlead_runtime::frame;
 use fairlead_runtime::relay::Sink;
@@ -15,10 +17,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::link::GatewayStream;
-use crate::service::{Asked, Refusal};
+use crate::service::{Asked, MqttSaid, Refusal};
 
 /// The answer must leave within this.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of a CONNECT, its will and password included.
+const MAX_CONNECT: usize = 128 * 1024;
 
 /// Bytes that asked for nothing that can be looked up.
 pub(super) struct NoOpen {
@@ -65,6 +70,35 @@ pub(super) async fn read_startup(from_caller: &mut Receiver) -> Result<Startup, 
         Ok(Some((Opening::Startup(startup), _))) => Ok(startup),
         Ok(_) => Err("the caller does not begin a Postgres session".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads an MQTT client's CONNECT, which follows `Open`, and not a byte more.
+pub(super) async fn read_connect(from_caller: &mut Receiver) -> Result<MqttSaid, String> {
+    let limits = Limits {
+        packet: MAX_CONNECT,
+        ..Limits::default()
+    };
+    let mut bytes = Vec::new();
+    loop {
+        match guard::read_hello(&bytes, &limits) {
+            Ok(Some((hello, _))) => {
+                let packet = guard::connect_on(&bytes, None).map_err(|error| error.to_string())?;
+                return Ok(MqttSaid {
+                    hello,
+                    packet: packet.into(),
+                });
+            }
+            Ok(None) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        // Byte by byte as far as the length goes, then all of the rest, which is within the limit.
+        let whole = mqtt::header(&bytes).ok().flatten().map(|head| head.packet());
+        let more = whole.map_or(1, |whole| whole.saturating_sub(bytes.len()));
+        let read = bytes.len();
+        bytes.resize(read.saturating_add(more), 0);
+        let rest = bytes.get_mut(read..).unwrap_or_default();
+        from_caller.read_exact(rest).await.map_err(|error| error.to_string())?;
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fairlead_policy::Limits;
-use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
+use fairlead_runtime::relay::{self, Batch, Counters, Ended, Side, Sink, Source, Woken};
 use fairlead_runtime::transport::{self, Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Services;
 use super::answer::{answer, withdrawn};
+use super::packets::{self, Judged};
 use super::statements::Followed;
 use super::table::{Ending, Live};
 use crate::config::TcpUpstream;
@@ -114,8 +115,9 @@ impl Services {
         let credential = settled.and_then(|settled| settled.credential.as_ref());
         let (Some(credential), Some(kind)) = (credential, inject::kind_of(protocol)) else {
             // What the agent has read to decide by goes to the upstream, as it was judged.
-            let startup = live.asked.postgres.as_ref();
-            let first = startup.map_or(First::Nothing, |startup| First::ToUpstream(startup.to_bytes().into()));
+            let startup = live.asked.postgres.as_ref().map(|startup| startup.to_bytes().into());
+            let connect = || live.asked.mqtt.as_ref().map(|said| said.packet.clone());
+            let first = startup.or_else(connect).map_or(First::Nothing, First::ToUpstream);
             return Ok((dialled, first));
         };
         let channel = dialled.channel(target);
@@ -144,9 +146,14 @@ impl Services {
         (mut from_caller, mut to_caller): (Receiver, Sender),
         (mut from_upstream, mut to_upstream): (S, K),
     ) -> Option<Ending> {
+        let mut greeting = None;
         let said = match first {
             First::Nothing => Ok(()),
             First::ToUpstream(bytes) => to_upstream.send(bytes).await,
+            First::ToCaller(bytes) if live.asked.mqtt.is_some() => {
+                greeting = Some(bytes);
+                Ok(())
+            }
             First::ToCaller(bytes) => to_caller.send(bytes).await,
         };
         if let Err(error) = said {
@@ -159,7 +166,15 @@ impl Services {
         let lapse = async { lapsed = Some(ending.await) };
         let caller = (&mut from_caller, &mut to_caller);
         let upstream = (&mut from_upstream, &mut to_upstream);
-        let ended = relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await;
+        let ended = match Judged::new(self, live) {
+            None => relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await,
+            Some(judged) => {
+                let (mut source, mut sink, wake) = relay::between(caller, BytesMut::new(), judged, packets::BOUNDS);
+                let mut greeted = Greeted::new(Woken::new(upstream.0, Some(wake)), greeting);
+                let (caller, upstream) = ((&mut source, &mut sink), (&mut greeted, upstream.1));
+                relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await
+            }
+        };
         let ending = match ended {
             Ended::Finished => return None,
             Ended::Lapsed => lapsed.unwrap_or_else(|| Ending::of(Reason::AgentStopping)),
@@ -197,6 +212,37 @@ impl Services {
                 reason = withdrawn => Ending::of(reason),
                 () = after(limits.session) => Ending::of(Reason::SessionLimit),
             }
+        }
+    }
+}
+
+/// A source of which something was read already.
+struct Greeted<S> {
+    inner: S,
+    first: Option<Bytes>,
+}
+
+impl<S> Greeted<S> {
+    fn new(inner: S, first: Option<Bytes>) -> Self {
+        Self { inner, first }
+    }
+}
+
+impl<S: Source> Source for Greeted<S> {
+    async fn chunk(&mut self) -> std::io::Result<Option<Bytes>> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.inner.chunk().await,
+        }
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> std::io::Result<bool> {
+        match self.first.take() {
+            Some(first) => {
+                batch.push(first);
+                Ok(true)
+            }
+            None => self.inner.fill(batch).await,
         }
     }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod cancel;
 mod carry;
 mod crowd;
+mod packets;
 mod records;
 mod statements;
 mod table;
@@ -41,7 +42,7 @@ pub(crate) use table::{Ending, Live, Table};
 
 use table::Settled;
 
-use answer::{NoOpen, answer, read_open, read_startup, turn_away, withdrawn};
+use answer::{NoOpen, answer, read_connect, read_open, read_startup, turn_away, withdrawn};
 
 /// `Open` must be complete this soon after its stream began.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -177,6 +178,17 @@ impl Services {
     /// Reads what the caller's protocol says first, where the customer's rules may ask about it: from the bytes
     /// themselves, whatever the gateway makes of them.
     async fn heard(&self, mut asked: Asked, from_caller: &mut Receiver) -> Result<Asked, (Asked, Refusal)> {
+        if self.list().reads_packets(&asked) {
+            let heard = timeout(OPEN_LIMIT, read_connect(from_caller)).await;
+            let heard = heard.unwrap_or_else(|_| Err("no CONNECT within 10 s, and this endpoint reads it".into()));
+            return match heard {
+                Ok(said) => {
+                    asked.mqtt = Some(said);
+                    Ok(asked)
+                }
+                Err(detail) => Err((asked, Refusal::new(Reason::Malformed, detail))),
+            };
+        }
         if !self.list().reads_startup(&asked) {
             return Ok(asked);
         }

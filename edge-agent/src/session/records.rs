@@ -100,7 +100,7 @@ impl Services {
                 record.fact("addresses", addresses);
             }
             if let Some(credential) = &settled.credential {
-                record.fact("database_user", credential.user.as_str());
+                record.fact(user_fact(asked), credential.user.as_str());
             }
         }
         self.append(&record)
@@ -116,7 +116,7 @@ impl Services {
             }
         }
         if let Some(credential) = live.settled.get().and_then(|settled| settled.credential.as_ref()) {
-            record.fact("database_user", credential.user.as_str());
+            record.fact(user_fact(&live.asked), credential.user.as_str());
         }
         if let Some(by) = live.logged_in.get() {
             record.fact("login", *by);
@@ -150,6 +150,13 @@ impl Services {
                 record.fact("application_name", application);
             }
         }
+        if let Some(said) = &asked.mqtt {
+            let shown = |text: &str| text.chars().take(256).collect::<String>();
+            record.fact("client_id", shown(&said.hello.client_id));
+            if let Some(username) = &said.hello.username {
+                record.fact("username", shown(username));
+            }
+        }
         record
     }
 
@@ -158,6 +165,15 @@ impl Services {
             .append(record)
             .map(drop)
             .map_err(|error| tracing::error!(%error, "audit line not written"))
+    }
+}
+
+/// What the audit calls the user that the agent logs in as.
+fn user_fact(asked: &Asked) -> &'static str {
+    if asked.mqtt.is_some() {
+        "broker_user"
+    } else {
+        "database_user"
     }
 }
 

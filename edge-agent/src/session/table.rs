@@ -1,11 +1,11 @@
 //! The sessions that live now: what each was permitted, what it carries, and how it is told to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use fairlead_policy::{RuleRef, SshFacts};
+use fairlead_policy::{MqttAct, RuleRef, SshFacts};
 use fairlead_runtime::relay::Counters;
 use fairlead_runtime::stop::Lapse;
 use fairlead_wire::id::SessionId;
@@ -83,12 +83,23 @@ pub(crate) struct Live {
     /// Statements that the caller asked to run, where the agent follows them.
     pub(crate) statements: AtomicU64,
     acts: Mutex<BTreeMap<u64, SshFacts>>,
+    held: Mutex<BTreeSet<MqttAct>>,
 }
 
 impl Live {
     /// The acts that are going on in it.
     pub(crate) fn acts(&self) -> Vec<SshFacts> {
         self.running().values().cloned().collect()
+    }
+
+    /// The subscriptions that it holds on to.
+    pub(crate) fn held(&self) -> BTreeSet<MqttAct> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what it holds on to from now on. Bounded by whoever grants it.
+    pub(crate) fn hold(&self, acts: BTreeSet<MqttAct>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = acts;
     }
 
     /// Notes an act for as long as what is returned lives. The server bounds how many there are at a time.
@@ -136,6 +147,7 @@ impl Table {
             logged_in: OnceLock::new(),
             statements: AtomicU64::new(0),
             acts: Mutex::default(),
+            held: Mutex::default(),
         });
         let mut rows = self.rows();
         if rows.contains_key(&live.asked.session) {

@@ -55,6 +55,7 @@ fn asked() -> Asked {
                 ("database".into(), "billing".into()),
             ],
         }),
+        mqtt: None,
     }
 }
 
