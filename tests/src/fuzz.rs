@@ -24,6 +24,9 @@ use prost::Message;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
+#[path = "fuzz/mqtt.rs"]
+pub mod mqtt;
+
 /// A fuzz target's body.
 pub type Target = fn(&[u8]);
 
@@ -32,6 +35,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("first_bytes", first_bytes),
     ("frame", frame),
     ("join_string", join_string),
+    ("mqtt", mqtt::readers),
+    ("mqtt_guard", mqtt::guard),
     ("postgres", postgres),
     ("postgres_login", postgres_login),
 ];

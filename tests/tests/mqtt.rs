@@ -9,6 +9,10 @@
 
 #[path = "mqtt/bad_input.rs"]
 mod bad_input;
+#[path = "mqtt/customer.rs"]
+mod customer;
+#[path = "mqtt/mutated.rs"]
+mod mutated;
 #[path = "mqtt/sessions.rs"]
 mod sessions;
 #[path = "mqtt/stage.rs"]

@@ -62,17 +62,9 @@ try:
 except OSError as error:
     print(error, file=sys.stderr, flush=True)
     sys.exit(1)
-
-
-def run():
-    try:
-        client.loop_forever()
-    except OSError as error:
-        # An alert of TLS.
-        told(str(error))
-
-
-threading.Thread(target=run, daemon=True).start()
+# An alert of TLS ends the client's own thread.
+threading.excepthook = lambda failed: told(str(failed.exc_value))
+client.loop_start()
 ready.wait(90)
 if broker:
     flood()

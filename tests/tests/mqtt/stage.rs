@@ -35,15 +35,20 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn set() -> Self {
-        Self::with(Mosquitto::start().await, "").await
+        Self::with(Mosquitto::start().await, "", &[]).await
     }
 
-    /// With lines of the customer's own beneath the endpoint.
-    pub(crate) async fn with(broker: Mosquitto, rules: &str) -> Self {
+    /// With the customer's own rules, and logins that the agent makes.
+    pub(crate) async fn with(broker: Mosquitto, rules: &str, credentials: &[(&str, &str, &str)]) -> Self {
         let mut lab = Lab::start().await;
         lab.policy(POLICY).await;
         let plan = lab.agent(AGENT).endpoint("mqtt://device", &broker.upstream());
         let plan = if rules.is_empty() { plan } else { plan.rules(rules) };
+        let plan = if credentials.is_empty() {
+            plan
+        } else {
+            plan.credentials(credentials)
+        };
         plan.start().await;
         let pump = lab.user("pump", &["field", "writers"]).await;
         let valve = lab.user("valve", &["field"]).await;
