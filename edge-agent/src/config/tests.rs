@@ -159,7 +159,13 @@ fn credentials_need_rules_a_private_file_and_a_protocol_that_is_spoken() {
     let nameless = good.replace("as: readonly", "as: \"\"");
     for (url, lines, mode, line, text) in [
         ("postgres://db", ONE.to_owned(), 0o640, 5, "needs rules"),
-        ("tcp://db:1", good.clone(), 0o640, 6, "postgres:// endpoints only"),
+        (
+            "tcp://db:1",
+            good.clone(),
+            0o640,
+            6,
+            "postgres:// and mqtt:// endpoints only",
+        ),
         ("postgres://db", good.clone(), 0o644, 6, "may be read by everybody"),
         ("postgres://db", good.clone(), 0o660, 6, "changed by others"),
         ("postgres://db", twice, 0o640, 8, "`as: a` stands here twice"),
