@@ -97,7 +97,11 @@ async fn nobody_comes() {
         );
         // A short span may have several keep-alives more than its share.
         let margin = if asks_for_all() { 115 } else { 500 };
-        assert!(a_day <= way.bytes_a_day * margin / 100, "{}: {a_day} bytes a day", way.what);
+        assert!(
+            a_day <= way.bytes_a_day * margin / 100,
+            "{}: {a_day} bytes a day",
+            way.what
+        );
     }
 }
 
