@@ -15,6 +15,7 @@ use fairlead_protocol::postgres::{
     CancelKey, Client, Login, LoginError, LoginStep, MAX_LOGIN_BYTES, MAX_LOGIN_MESSAGE, MAX_LOGIN_MESSAGES,
     MAX_OPENING, Opening, Server, read_opening,
 };
+use fairlead_protocol::rdp::{Failure, MAX_REQUEST, read_request};
 use fairlead_wire::call::{CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, FrameError, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME, PREFIX_BYTES};
 use fairlead_wire::control::{Body, Control};
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mqtt_guard", mqtt::guard),
     ("postgres", postgres),
     ("postgres_login", postgres_login),
+    ("rdp", rdp),
 ];
 
 /// Reads the input as a stream of frames, and as the body of one frame, of each message.
@@ -174,6 +176,41 @@ fn passed_by_server(data: &[u8], piece_bytes: usize) -> (Vec<u8>, bool) {
         }
     }
     (passed, false)
+}
+
+/// Reads the input as an RDP client's first packet.
+///
+/// Holds: no panic; a packet that reads is within its bound, is written back as it was (but for the destination's
+/// reference, which no request has yet), and stays a request of the same offer without its line of text; a packet that was
+/// cut is waited for.
+pub fn rdp(data: &[u8]) {
+    let Ok(Some((request, length))) = read_request(data) else {
+        return;
+    };
+    let mut packet = data.get(..length).unwrap_or_default().to_vec();
+    assert!(
+        packet.len() == length && length <= MAX_REQUEST,
+        "more was read than was there"
+    );
+    if let Some(destination) = packet.get_mut(6..8) {
+        destination.fill(0);
+    }
+    assert_eq!(request.to_bytes(), packet, "changed on the way");
+    for end in 0..length {
+        assert_eq!(
+            read_request(data.get(..end).unwrap_or_default()),
+            Ok(None),
+            "cut at {end}"
+        );
+    }
+    let bare = request.without_text();
+    let again = read_request(&bare);
+    assert!(
+        again.is_ok_and(|again| again.is_some_and(|(bare, _)| bare.text.is_empty()
+            && bare.protocols == request.protocols
+            && bare.token().is_none()))
+    );
+    assert!(request.refusal(Failure::UserRequired).len() <= MAX_REQUEST);
 }
 
 /// Reads the input as a database's half of a login.

@@ -23,6 +23,7 @@ pub mod fuzz;
 pub mod hand_made;
 pub mod lab;
 pub mod mosquitto;
+pub mod mutated;
 pub mod name_server;
 pub mod netns;
 pub mod postgres;

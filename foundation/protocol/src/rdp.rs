@@ -109,7 +109,9 @@ pub fn read_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestErr
 
 /// The line of text and what follows it.
 fn line(body: &[u8]) -> Result<(String, &[u8]), RequestError> {
-    if !body.starts_with(b"Cookie:") {
+    // What negotiation begins with is no printable character. Brokers have their clients send lines of their own kinds
+    // (`tsv://`).
+    if !body.first().is_some_and(u8::is_ascii_graphic) {
         return Ok((String::new(), body));
     }
     let end = body
@@ -158,6 +160,17 @@ impl Request {
     #[must_use]
     pub fn without_text(&self) -> Vec<u8> {
         x224(CONNECTION_REQUEST, 0, self.reference, &self.negotiation)
+    }
+
+    /// The request with its line of text.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut body = self.text.clone().into_bytes();
+        if !body.is_empty() {
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(&self.negotiation);
+        x224(CONNECTION_REQUEST, 0, self.reference, &body)
     }
 
     /// The answer that refuses this request. A client that offered no protocols reads its X.224 part alone.

@@ -48,6 +48,18 @@ fn the_oldest_clients_offer_nothing_and_show_a_name() {
         request.refusal(Failure::TlsRequired),
         b"\x03\x00\x00\x0b\x06\xd0\x00\x00\x00\x00\x00"
     );
+    let broker = x224(
+        CONNECTION_REQUEST,
+        0,
+        0,
+        b"tsv://MS Terminal Services Plugin.1.farm\r\n\x01\0\x08\0\x03\0\0\0",
+    );
+    let (request, _) = read_request(&broker).unwrap().unwrap();
+    assert_eq!(
+        (request.token(), request.shown_user(), request.protocols),
+        (None, None, Some(3))
+    );
+    assert_eq!(request.to_bytes(), broker);
     let bare = x224(CONNECTION_REQUEST, 0, 0, b"");
     assert_eq!(read_request(&bare).unwrap().unwrap().0.text, "");
     let mut correlated = vec![1, 8, 8, 0, 1, 0, 0, 0, CORRELATION, 0, 36, 0];
@@ -83,7 +95,9 @@ fn what_is_no_request_is_refused_each_for_its_cause() {
             negotiation(b"\x01\x08\x08\x00\x01\x00\x00\x00"),
             RequestError::Negotiation,
         ),
-        (negotiation(b"junk"), RequestError::Negotiation),
+        (negotiation(b"junk"), RequestError::Text),
+        (negotiation(b"\x7fjunk"), RequestError::Negotiation),
+        (negotiation(b"tsv://farm\r\njunk"), RequestError::Negotiation),
     ];
     for (bytes, error) in cases {
         assert_eq!(read_request(bytes), Err(*error), "{bytes:?}");
@@ -91,6 +105,20 @@ fn what_is_no_request_is_refused_each_for_its_cause() {
 }
 
 proptest! {
+    #[test]
+    fn whatever_is_read_is_written_again_and_survives_losing_its_text(body in proptest::collection::vec(any::<u8>(), 0..60), text in "[!-~][ -~]{0,100}", with_text in any::<bool>()) {
+        let line = if with_text { format!("{text}\r\n") } else { String::new() };
+        let bytes = x224(CONNECTION_REQUEST, 0, 7, &[line.as_bytes(), &body].concat());
+        if let Ok(Some((request, length))) = read_request(&bytes) {
+            prop_assert_eq!(length, bytes.len());
+            prop_assert_eq!(&request.to_bytes(), &bytes);
+            let bare = request.without_text();
+            let (again, _) = read_request(&bare).unwrap().unwrap();
+            prop_assert_eq!(again.protocols, request.protocols);
+            prop_assert_eq!(again.text, "");
+        }
+    }
+
     #[test]
     fn no_bytes_make_the_reader_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), shaped in any::<bool>()) {
         if shaped {
