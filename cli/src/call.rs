@@ -1,5 +1,6 @@
 //! Asking the gateway with this person's certificate: one connection, one stream for each question (docs/wire.md).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use fairlead_identity::tls;
 use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
 use fairlead_runtime::relay::Sink;
-use fairlead_runtime::transport::{Closed, Connection, Receiver};
+use fairlead_runtime::transport::{Closed, Connection, Kind, Receiver};
 use fairlead_wire::call::{Body, CallAnswer, CallRequest, Question};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::{Reason, Refused};
@@ -54,6 +55,11 @@ impl Call {
                 "the gateway did not answer within 35 s",
             ))
         })
+    }
+
+    /// By which transport the gateway was reached, and where.
+    pub(crate) fn peer(&self) -> (Kind, SocketAddr) {
+        (self.connection.kind(), self.connection.remote_address())
     }
 
     async fn exchange(&self, question: Question) -> Result<Vec<Body>, CommandError> {

@@ -25,6 +25,7 @@ pub mod output;
 pub mod policy;
 pub mod profile;
 pub mod quickstart;
+pub mod rdp;
 pub mod revoke;
 pub mod sessions;
 pub mod ssh;
@@ -69,6 +70,8 @@ enum Act {
     Explain(explain::Explain),
     /// One endpoint on a local port, or on standard input and output, for clients without certificates.
     Connect(connect::Connect),
+    /// An .rdp file that leads to a desktop.
+    Rdp(rdp::Rdp),
     /// Stock ssh to HOST.SITE through the gateway.
     Ssh(ssh::Ssh),
     /// The SSH host keys of an endpoint, as stock ssh asks for them.
@@ -137,6 +140,7 @@ async fn run(cli: Cli, context: &Context) -> Result<(), CommandError> {
         Act::Endpoints(endpoints) => endpoints::run(endpoints, context).await,
         Act::Explain(explain) => explain::run(explain, context).await,
         Act::Connect(connect) => connect::run(connect, context).await,
+        Act::Rdp(rdp) => rdp::run(rdp, context).await,
         Act::KnownHosts(asked) => known_hosts::run(asked, context).await,
         Act::Ssh(ssh) => ssh::run(ssh, context).await,
         Act::SshConfig(ssh_config) => ssh_config::run(&ssh_config, context),

@@ -133,11 +133,14 @@ impl Checker<'_> {
     }
 
     fn check_url(&mut self, url: &EndpointUrl, place: &Spanned<String>) {
-        if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres" | "mqtt") {
+        if !matches!(
+            url.protocol.as_str(),
+            "ssh" | "tcp" | "tls" | "postgres" | "mqtt" | "rdp"
+        ) {
             self.at(
                 place,
                 format!(
-                    "this release serves ssh://, tcp://, tls://, postgres:// and mqtt:// endpoints; {}:// comes later",
+                    "this release serves ssh://, tcp://, tls://, postgres://, mqtt:// and rdp:// endpoints; {}:// comes later",
                     url.protocol
                 ),
             );

@@ -4,6 +4,8 @@
 //! asks stands in the certificate of the connection, never here. [`ConnectRequest`] is the one that is more than a
 //! question: after [`Connected`] the stream carries the session's bytes.
 
+use std::fmt;
+
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::control::Mode;
 use crate::id::{IdError, SessionId};
@@ -11,6 +13,9 @@ use crate::refusal::Refused;
 
 /// Most endpoints of one [`EndpointPage`]: a page fits a frame whatever its URLs are.
 pub const MAX_PAGE: usize = 128;
+
+/// Longest routing token in bytes; RDP clients send it in a line of at most 240.
+pub const MAX_ROUTING_TOKEN_BYTES: usize = 128;
 
 /// One question of a caller. Since 1.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
@@ -25,7 +30,7 @@ pub struct CallRequest {
     #[prost(string, repeated, tag = "3")]
     pub requires: Vec<String>,
     /// The question; `None` is one of a newer caller, to be refused as `unsupported`.
-    #[prost(oneof = "Question", tags = "4, 5, 6, 7")]
+    #[prost(oneof = "Question", tags = "4, 5, 6, 7, 8")]
     pub question: Option<Question>,
 }
 
@@ -44,6 +49,9 @@ pub enum Question {
     /// A session; answered by [`Connected`], after which both directions of the stream are the session's.
     #[prost(message, tag = "7")]
     Connect(ConnectRequest),
+    /// A routing token for one endpoint; answered by [`RoutingToken`].
+    #[prost(message, tag = "8")]
+    RoutingToken(RoutingTokenRequest),
 }
 
 /// Asks for every endpoint that the caller may reach. Since 1.
@@ -84,11 +92,19 @@ pub struct ConnectRequest {
     pub url: String,
 }
 
+/// Asks for a token by which a client that can present no certificate is led to one endpoint. Since 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct RoutingTokenRequest {
+    /// The endpoint's URL, of a protocol whose clients can send a token (rdp); at most 256 bytes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+}
+
 /// One answer to a [`CallRequest`]. Since 1.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct CallAnswer {
     /// The answer; `None` is one of a newer gateway, and none that this build can use.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<Body>,
 }
 
@@ -110,6 +126,9 @@ pub enum Body {
     /// The session's bytes follow.
     #[prost(message, tag = "5")]
     Connected(Connected),
+    /// The token that was asked for.
+    #[prost(message, tag = "6")]
+    RoutingToken(RoutingToken),
 }
 
 /// Endpoints that the caller may reach. Since 1.
@@ -175,6 +194,20 @@ pub struct Connected {
     pub session: Vec<u8>,
 }
 
+/// A routing token: whoever shows it in time stands for the caller. Since 1.
+///
+/// `Debug` does not print the token.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
+pub struct RoutingToken {
+    /// The token, printable ASCII without spaces; at most 128 bytes.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// For so many seconds it can be used for the first time.
+    #[prost(uint32, tag = "2")]
+    pub valid_for_s: u32,
+}
+
 impl CallRequest {
     /// Bounds every field. A question that this build does not know passes, to be refused.
     ///
@@ -190,6 +223,7 @@ impl CallRequest {
             Some(Question::HostKeys(request)) => request.check(),
             Some(Question::Explain(request)) => request.check(),
             Some(Question::Connect(request)) => request.check(),
+            Some(Question::RoutingToken(request)) => request.check(),
         }
     }
 }
@@ -247,6 +281,38 @@ impl ConnectRequest {
     }
 }
 
+impl RoutingTokenRequest {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        Checker::of("RoutingTokenRequest").full_text("url", &self.url, check::MAX_URL_BYTES)
+    }
+}
+
+impl RoutingToken {
+    /// Bounds every field.
+    ///
+    /// # Errors
+    /// [`CheckError`] naming the first field out of bounds.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let fields = Checker::of("RoutingToken");
+        fields.full_text("token", &self.token, MAX_ROUTING_TOKEN_BYTES)?;
+        // It goes into a line of somebody else's protocol, and into a file with one setting a line.
+        let is_word = self.token.bytes().all(|byte| byte.is_ascii_graphic());
+        fields.holds("token", is_word, "printable ASCII without spaces")
+    }
+}
+
+impl fmt::Debug for RoutingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutingToken")
+            .field("valid_for_s", &self.valid_for_s)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connected {
     /// The session as a type.
     ///
@@ -286,6 +352,7 @@ impl CallAnswer {
             Some(Body::Refused(refused)) => refused.check(),
             Some(Body::Foreseen(_)) => Ok(()),
             Some(Body::Connected(connected)) => connected.check(),
+            Some(Body::RoutingToken(token)) => token.check(),
         }
     }
 }
@@ -328,86 +395,4 @@ impl HostKeys {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples::{self, texts};
-
-    #[test]
-    fn requests_are_bounded() {
-        let spoiled = |spoil: fn(&mut CallRequest)| {
-            let mut request = samples::call_requests().remove(1).1;
-            assert_eq!(request.check(), Ok(()));
-            spoil(&mut request);
-            request.check().expect_err("the spoiled message is refused").field
-        };
-        assert_eq!(spoiled(|m| m.version_min = 0), "version_min");
-        assert_eq!(spoiled(|m| m.version_max = 0), "version_max");
-        assert_eq!(spoiled(|m| m.requires = vec!["x".to_owned(); 33]), "requires");
-        fn asks(m: &mut CallRequest, host: &str, port: u32) {
-            let host = host.to_owned();
-            m.question = Some(Question::HostKeys(HostKeysRequest { host, port }));
-        }
-        assert_eq!(spoiled(|m| asks(m, "", 22)), "host");
-        assert_eq!(spoiled(|m| asks(m, &"x".repeat(254), 22)), "host");
-        assert_eq!(spoiled(|m| asks(m, "pump\n7", 22)), "host");
-        assert_eq!(spoiled(|m| asks(m, "pump-7", 0)), "port");
-        assert_eq!(spoiled(|m| asks(m, "pump-7", 65_536)), "port");
-        fn connects(m: &mut CallRequest, url: &str) {
-            let url = url.to_owned();
-            m.question = Some(Question::Connect(ConnectRequest { url }));
-        }
-        assert_eq!(spoiled(|m| connects(m, "")), "url");
-        assert_eq!(spoiled(|m| connects(m, &"x".repeat(257))), "url");
-        fn explains(m: &mut CallRequest, url: &str, act: &str) {
-            let (url, act) = (url.to_owned(), act.to_owned());
-            m.question = Some(Question::Explain(ExplainRequest { url, act }));
-        }
-        assert_eq!(spoiled(|m| explains(m, "", "shell")), "url");
-        assert_eq!(spoiled(|m| explains(m, "ssh://a.b.internal", &"x".repeat(129))), "act");
-        let site = "x".repeat(129);
-        let request = CallRequest {
-            question: Some(Question::Endpoints(EndpointsRequest { site })),
-            ..samples::call_requests().remove(0).1
-        };
-        assert_eq!(request.check().unwrap_err().field, "site");
-    }
-
-    #[test]
-    fn answers_are_bounded() {
-        let refused = |body: Body| CallAnswer { body: Some(body) }.check().unwrap_err().field;
-        let page = |url: &str, count: usize| {
-            let endpoint = ReachableEndpoint {
-                url: url.to_owned(),
-                ..ReachableEndpoint::default()
-            };
-            Body::Endpoints(EndpointPage {
-                endpoints: vec![endpoint; count],
-            })
-        };
-        assert_eq!(refused(page("ssh://a.b.internal", MAX_PAGE + 1)), "endpoints");
-        assert_eq!(refused(page("", 1)), "url");
-        assert_eq!(refused(page(&"x".repeat(257), 1)), "url");
-        let keys = |public_keys| Body::HostKeys(HostKeys { public_keys });
-        assert_eq!(refused(keys(texts(&["k"; 17]))), "public_keys");
-        assert_eq!(refused(keys(vec!["k".repeat(2049)])), "public_keys");
-        let session = vec![1; 15];
-        assert_eq!(refused(Body::Connected(Connected { session })), "session");
-        assert_eq!(CallAnswer::default().check().unwrap_err().field, "body");
-    }
-
-    #[test]
-    fn the_largest_page_fits_a_frame() {
-        let endpoint = ReachableEndpoint {
-            url: "x".repeat(check::MAX_URL_BYTES),
-            mode: Mode::Builtin.into(),
-            online: true,
-        };
-        let page = EndpointPage {
-            endpoints: vec![endpoint; MAX_PAGE],
-        };
-        let answer = CallAnswer {
-            body: Some(Body::Endpoints(page)),
-        };
-        assert!(crate::codec::encode(&answer, crate::codec::MAX_CONTROL_FRAME).is_ok());
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::call::{
     self, CallAnswer, CallRequest, ConnectRequest, Connected, EndpointPage, EndpointsRequest, ExplainRequest, Foreseen,
-    HostKeys, HostKeysRequest, Outlook, Question, ReachableEndpoint,
+    HostKeys, HostKeysRequest, Outlook, Question, ReachableEndpoint, RoutingToken, RoutingTokenRequest,
 };
 use crate::control::{
     Authority, Body, Control, Drain, EndpointHostKeys, Hello, HostCertificate, HostKeyReport, HostKeyRequest, Mode,
@@ -247,6 +247,12 @@ pub(crate) fn call_requests() -> Vec<(&'static str, CallRequest)> {
                 url: "postgres://billing.plant-7.internal".to_owned(),
             })),
         ),
+        (
+            "call-request-routing-token",
+            request(Question::RoutingToken(RoutingTokenRequest {
+                url: "rdp://hmi.plant-7.internal".to_owned(),
+            })),
+        ),
     ]
 }
 
@@ -281,6 +287,13 @@ pub(crate) fn call_answers() -> Vec<(&'static str, CallAnswer)> {
             "call-answer-connected",
             answer(call::Body::Connected(Connected {
                 session: (0..16).collect(),
+            })),
+        ),
+        (
+            "call-answer-routing-token",
+            answer(call::Body::RoutingToken(RoutingToken {
+                token: "fl1-000102030405060708090a0b0c0d0e0f".to_owned(),
+                valid_for_s: 60,
             })),
         ),
     ]

@@ -171,6 +171,19 @@ impl Trail {
         self.event(&record)
     }
 
+    /// A routing token was made for a caller who may reach this endpoint.
+    ///
+    /// # Errors
+    /// [`AuditUnavailable`] when the line was not written; then nobody may be given it.
+    pub fn route(&self, caller: &Caller, target: &Target, client: SocketAddr) -> Result<(), AuditUnavailable> {
+        let mut record = Record::new("route.issue");
+        called(&mut record, caller);
+        record.client_ip = Some(client.ip().to_string());
+        placed(&mut record, target);
+        record.decision = Some("allow".into());
+        self.event(&record)
+    }
+
     /// The end of a permitted session. `detail` is the agent's word, for example why the upstream failed.
     ///
     /// # Errors

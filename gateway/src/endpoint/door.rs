@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_identity::name::{self, EndpointUrl, Label, Protocol};
 use fairlead_policy::TlsFacts;
@@ -11,54 +12,14 @@ use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_wire::id::SessionId;
 use fairlead_wire::refusal::Reason;
+use secrecy::SecretString;
+use tokio::time::Instant;
 
-use super::{Answer, Callers, is_read};
+use super::directory::{ASKED_LIMIT, Directory, Reachable, Wanted, shown};
+use super::routing::{self, Full, Route, Routing, Stray, Unrouted};
+use super::{Callers, is_read};
 use crate::access::{AccessRequest, Acts, Caller, Denial, Gate, Outlook, Permit, Spoken, Target};
 use crate::session::{Session, Sessions};
-
-/// The longest part of a caller's words that goes into the audit.
-const ASKED_LIMIT: usize = 200;
-
-/// Finds endpoints by what callers name: a host, its site and a port.
-pub trait Directory: Send + Sync + 'static {
-    /// The endpoint of HOST.SITE at `port` and the agent that owns it, whether or not the agent is online; several where
-    /// they are a pool, none where there is no such endpoint.
-    fn find<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Target>>;
-    /// The next endpoints after `after`, in an order that stays; an empty page is the end, `None` a store that failed.
-    fn page<'a>(&'a self, site: Option<&'a Label>, after: Option<&'a Target>) -> Answer<'a, Option<Vec<Target>>>;
-    /// Everything that answers to HOST.SITE at `port`, with the SSH host keys that callers of it are to know.
-    fn keyed<'a>(&'a self, host: &'a Label, site: &'a Label, port: u16) -> Answer<'a, Vec<Keyed>>;
-    /// As [`Directory::find`], the endpoint that speaks the first of these protocols which the host has; none where it has
-    /// several of that one, which a name alone does not tell apart.
-    fn find_speaking<'a>(
-        &'a self,
-        host: &'a Label,
-        site: &'a Label,
-        protocols: &'a [Protocol],
-    ) -> Answer<'a, Vec<Target>>;
-}
-
-/// What a caller asks for, in their own words.
-#[derive(Clone, Copy, Debug)]
-pub enum Wanted<'a> {
-    /// What is at a port of a host.
-    Port(&'a str, u16),
-    /// What a host has of these protocols, the first of them that it has.
-    Speaking(&'a str, &'a [Protocol]),
-    /// The endpoint of this URL and no other.
-    Exactly(&'a EndpointUrl),
-}
-
-impl Wanted<'_> {
-    /// The words for the audit.
-    fn asked(&self) -> String {
-        match self {
-            Self::Port(host, port) => format!("{}:{port}", shown(host)),
-            Self::Speaking(host, _) => shown(host),
-            Self::Exactly(url) => url.to_string(),
-        }
-    }
-}
 
 /// What comes of a request of which nothing but the name is known.
 #[derive(Debug)]
@@ -70,26 +31,6 @@ pub enum Approach {
     Unspoken(SessionId, Protocol),
 }
 
-/// An endpoint with its host keys.
-#[derive(Clone, Debug)]
-pub struct Keyed {
-    /// The endpoint and its agent.
-    pub target: Target,
-    /// OpenSSH public key lines; none where none was reported, or the host presents a certificate.
-    pub keys: Vec<String>,
-}
-
-/// An endpoint that a caller may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reachable {
-    /// Which.
-    pub endpoint: EndpointUrl,
-    /// Whether acts are enforced at the agent.
-    pub builtin: bool,
-    /// Whether its agent is linked.
-    pub online: bool,
-}
-
 /// Leads authenticated callers to sessions.
 pub struct Door {
     gate: Arc<Gate>,
@@ -98,6 +39,7 @@ pub struct Door {
     sessions: Sessions,
     clock: Arc<dyn Clock>,
     domain: String,
+    routing: Routing,
 }
 
 impl Door {
@@ -117,6 +59,7 @@ impl Door {
             sessions,
             clock,
             domain,
+            routing: Routing::default(),
         }
     }
 
@@ -370,6 +313,60 @@ impl Door {
         Err(self.gate.refuse_look_up(&request))
     }
 
+    /// A token that leads a client without a certificate to the endpoint of this URL, as this caller, and for how long it
+    /// can be used first.
+    ///
+    /// # Errors
+    /// As a look-up: what does not exist is denied like what is forbidden, with its line in the audit. `offline` where no
+    /// agent would serve it, `limit` where there are as many tokens as there may be.
+    pub async fn route(
+        &self,
+        caller: &Arc<Caller>,
+        url: &EndpointUrl,
+        client: SocketAddr,
+    ) -> Result<(SecretString, Duration), Unrouted> {
+        let members = self.find(Wanted::Exactly(url)).await;
+        let (known, now) = (members.first().cloned(), self.clock.now());
+        let mut allowed = members
+            .into_iter()
+            .filter(|member| self.gate.foresees(caller, member, client, now))
+            .peekable();
+        if allowed.peek().is_none() {
+            let request = self.request(caller, url.to_string(), known, client, 0);
+            return Err(Unrouted::Denied(self.gate.refuse_look_up(&request)));
+        }
+        let Some(target) = allowed.find(|member| self.sessions.is_online(member)) else {
+            return Err(Unrouted::NotNow(Reason::Offline));
+        };
+        let issued = self.routing.issue(caller, url, Instant::now());
+        let token = issued.map_err(|Full| Unrouted::NotNow(Reason::Limit))?;
+        let written = self.gate.trail().route(caller, &target, client);
+        written.map_err(|_| Unrouted::NotNow(Reason::AuditFailed))?;
+        Ok((token, routing::VALID_FOR))
+    }
+
+    /// Opens the session that a routing token leads to; the caller, what they proved and the policy are asked anew.
+    ///
+    /// # Errors
+    /// [`Stray`] when the token leads nowhere, which is in the audit then, or the door says no.
+    pub async fn enter_by_token(&self, token: &str, client: SocketAddr) -> Result<Session, Stray> {
+        let followed = self.routing.follow(token, client.ip(), Instant::now());
+        let Route { caller, endpoint } = followed.map_err(|stale| {
+            let mut record = Record::new("auth.fail");
+            record.client_ip = Some(client.ip().to_string());
+            if let Some(route) = stale.route() {
+                record.caller = Some(route.caller.name.to_string());
+                record.endpoint = Some(route.endpoint.to_string());
+            }
+            self.gate.trail().stranger(record, client.ip(), stale.why());
+            Stray::Stale {
+                is_guess: stale.route().is_none(),
+            }
+        })?;
+        let entered = self.enter(&caller, Wanted::Exactly(&endpoint), client).await;
+        entered.map_err(Stray::Denied)
+    }
+
     /// The caller as the store knows them now; `None` once they are shut out, or what they proved at their login no longer
     /// lets them in. A connection may live for days after it.
     pub async fn present(&self, caller: &Caller) -> Option<Caller> {
@@ -450,9 +447,4 @@ impl Door {
 
 fn fresh() -> SessionId {
     SessionId::from_bytes(uuid::Uuid::now_v7().into_bytes())
-}
-
-/// A caller's words as the audit may show them.
-fn shown(words: &str) -> String {
-    words.chars().filter(|c| !c.is_control()).take(ASKED_LIMIT).collect()
 }

@@ -17,8 +17,10 @@ use fairlead_wire::id::SessionId;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::ahead::Ahead;
 use super::mqtt::{self, Judged, Met};
 use super::postgres::led as postgres;
+use super::rdp::led as rdp;
 use super::{ClientStream, Door, Wanted};
 use crate::access::{Caller, Denial};
 use crate::session::{Carried, Session};
@@ -59,7 +61,8 @@ pub(super) struct Ends<S, K> {
 
 /// What the client says, as the face lets it on.
 pub(super) enum LedSource<S> {
-    Postgres(postgres::Ahead<S>),
+    /// Only its first message is read.
+    Ahead(Ahead<S>),
     Mqtt(Box<FromCaller<S, Judged>>),
 }
 
@@ -67,25 +70,33 @@ pub(super) enum LedSource<S> {
 pub(super) enum LedSink<K> {
     Postgres(Box<postgres::Outgoing<K>>),
     Mqtt(ToCaller<K, Judged>),
+    /// What passes is not read.
+    Unread(K),
 }
 
 impl Led<'_> {
     /// Hears what the client says first and opens the session that it asks for.
     pub(super) async fn open<S: Source, K: Sink>(self, source: S, sink: K) -> Result<(Session, Ends<S, K>), Unopened> {
-        if self.protocol == Protocol::Mqtt {
-            let (session, source, sink) = mqtt::open(self, source, sink).await?;
-            let ends = Ends {
-                source: LedSource::Mqtt(Box::new(source)),
-                sink: LedSink::Mqtt(sink),
-            };
-            return Ok((session, ends));
+        match self.protocol {
+            Protocol::Mqtt => {
+                let (session, source, sink) = mqtt::open(self, source, sink).await?;
+                let source = LedSource::Mqtt(Box::new(source));
+                let sink = LedSink::Mqtt(sink);
+                Ok((session, Ends { source, sink }))
+            }
+            Protocol::Rdp => {
+                let (session, source, sink) = rdp::open(self, source, sink).await?;
+                let source = LedSource::Ahead(source);
+                let sink = LedSink::Unread(sink);
+                Ok((session, Ends { source, sink }))
+            }
+            _ => {
+                let (session, source, sink) = postgres::open(self, source, sink).await?;
+                let source = LedSource::Ahead(source);
+                let sink = LedSink::Postgres(Box::new(sink));
+                Ok((session, Ends { source, sink }))
+            }
         }
-        let (session, source, sink) = postgres::open(self, source, sink).await?;
-        let ends = Ends {
-            source: LedSource::Postgres(source),
-            sink: LedSink::Postgres(Box::new(sink)),
-        };
-        Ok((session, ends))
     }
 
     /// Serves a client inside TLS to the end of its session.
@@ -124,6 +135,7 @@ impl<S, K: Sink> Ends<S, K> {
         match self.sink {
             LedSink::Postgres(sink) => postgres::part(*sink, carried).await,
             LedSink::Mqtt(sink) => mqtt::part(sink, carried).await,
+            LedSink::Unread(sink) => (sink, false),
         }
     }
 }
@@ -131,14 +143,14 @@ impl<S, K: Sink> Ends<S, K> {
 impl<S: Source> Source for LedSource<S> {
     async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self {
-            Self::Postgres(source) => source.chunk().await,
+            Self::Ahead(source) => source.chunk().await,
             Self::Mqtt(source) => source.chunk().await,
         }
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> io::Result<bool> {
         match self {
-            Self::Postgres(source) => source.fill(batch).await,
+            Self::Ahead(source) => source.fill(batch).await,
             Self::Mqtt(source) => source.fill(batch).await,
         }
     }
@@ -149,6 +161,7 @@ impl<K: Sink> Sink for LedSink<K> {
         match self {
             Self::Postgres(sink) => sink.send(bytes).await,
             Self::Mqtt(sink) => sink.send(bytes).await,
+            Self::Unread(sink) => sink.send(bytes).await,
         }
     }
 
@@ -156,6 +169,7 @@ impl<K: Sink> Sink for LedSink<K> {
         match self {
             Self::Postgres(sink) => sink.send_batch(batch).await,
             Self::Mqtt(sink) => sink.send_batch(batch).await,
+            Self::Unread(sink) => sink.send_batch(batch).await,
         }
     }
 
@@ -163,6 +177,7 @@ impl<K: Sink> Sink for LedSink<K> {
         match self {
             Self::Postgres(sink) => sink.finish().await,
             Self::Mqtt(sink) => sink.finish().await,
+            Self::Unread(sink) => sink.finish().await,
         }
     }
 }

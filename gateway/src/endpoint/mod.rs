@@ -5,6 +5,8 @@
 //! Adding a kind is one folder and one line in [`KINDS`].
 
 mod accept;
+mod ahead;
+mod directory;
 mod door;
 mod handshake;
 mod led;
@@ -12,6 +14,8 @@ mod mqtt;
 mod own_site;
 pub mod peer;
 mod postgres;
+mod rdp;
+mod routing;
 pub mod ssh;
 mod stream;
 mod tls;
@@ -31,8 +35,11 @@ use crate::access::{Caller, CallerId, Credential};
 use crate::admission::{Failures, Slot};
 
 pub use accept::{Listener, serve};
-pub use door::{Approach, Directory, Door, Keyed, Reachable, Wanted};
+pub use directory::{Directory, Keyed, Reachable, Wanted};
+pub use door::{Approach, Door};
 pub use handshake::{Handshake, TlsClient};
+use routing::is_token;
+pub use routing::{Stray, Unrouted};
 pub use stream::ClientStream;
 
 /// A future that a trait object of this room gives.
@@ -74,7 +81,14 @@ pub enum Claim {
 }
 
 /// Every kind that this gateway has a face for: the one table of who claims which first bytes, server name and ALPN.
-pub const KINDS: &[Kind] = &[ssh::KIND, postgres::KIND, mqtt::KIND, tls::KIND, own_site::KIND];
+pub const KINDS: &[Kind] = &[
+    ssh::KIND,
+    postgres::KIND,
+    mqtt::KIND,
+    rdp::KIND,
+    tls::KIND,
+    own_site::KIND,
+];
 
 impl Kind {
     /// Whether this kind claims it.

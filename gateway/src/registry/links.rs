@@ -399,7 +399,10 @@ fn own_endpoint(agent: &AgentKey, bound: &Names, offered: &OfferedEndpoint) -> R
         WireMode::Builtin if url.protocol == Protocol::Ssh => Mode::Builtin,
         _ => return Err(Reason::Unsupported),
     };
-    if !matches!(url.protocol.as_str(), "ssh" | "tcp" | "tls" | "postgres" | "mqtt") {
+    if !matches!(
+        url.protocol.as_str(),
+        "ssh" | "tcp" | "tls" | "postgres" | "mqtt" | "rdp"
+    ) {
         return Err(Reason::Unsupported);
     }
     Ok(EndpointRow {

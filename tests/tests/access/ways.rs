@@ -11,6 +11,7 @@ use fairlead_tests::clients::{Finished, Running, stock};
 use fairlead_tests::lab::{DOMAIN, Lab, Person};
 use fairlead_tests::mosquitto::Mosquitto;
 use fairlead_tests::postgres::{PASSWORD, Postgres};
+use fairlead_tests::programs::command;
 use fairlead_tests::sshd::{Sshd, Trust};
 use fairlead_tests::upstream::{Echo, Flood};
 use tokio::io::AsyncWriteExt;
@@ -36,6 +37,7 @@ const ROWS: &[Row] = &[
     row("postgres", "postgres"),
     row("mqtt", "mqtt"),
     row("tls", "mqtt"),
+    row("rdp", "rdp"),
 ];
 
 /// Kinds that lead to no endpoint, so that there is nothing to allow.
@@ -128,6 +130,7 @@ impl Stage {
         match self.row {
             Row { protocol: "ssh", .. } => person.ssh(&[&device(), "cat"]),
             Row { protocol: "mqtt", .. } => self.paho(person, ""),
+            Row { protocol: "rdp", .. } => rdp(person, &["device:7000"]),
             Row { kind: "ssh", .. } => person.ssh(&["-W", "device.default.internal:7000", DOMAIN]),
             Row { kind: "tls", .. } => person.s_client(&self.lab, &self.server_name(), &[]),
             _ => self.psql(person),
@@ -144,6 +147,7 @@ impl Stage {
                 };
                 self.paho(&self.alice, &broker.port.to_string())
             }
+            Row { protocol: "rdp", .. } => rdp(&self.alice, &["flood:7000", "flood"]),
             Row { kind: "ssh", .. } => self.alice.ssh(&["-W", "flood.default.internal:7000", DOMAIN]),
             Row { kind: "tls", .. } => self.alice.s_client(&self.lab, &format!("flood.default.{DOMAIN}"), &[]),
             _ => {
@@ -233,6 +237,12 @@ impl Stage {
                 "revoked" => "alert certificate revoked".to_owned(),
                 _ => "alert internal error".to_owned(),
             },
+            // Only `fairlead rdp` has words; inside the protocol there are none.
+            "rdp" => match reason {
+                "denied" => "fairlead: denied (session ".to_owned(),
+                "offline" => "fairlead: offline".to_owned(),
+                _ => "rdp: the connection has ended".to_owned(),
+            },
             _ => format!("fairlead: {reason} (session "),
         };
         assert!(
@@ -288,6 +298,21 @@ async fn says(stage: &Stage, program: &mut Running, word: &str) {
     let stdin = program.stdin.as_mut().unwrap();
     stdin.write_all(stage.line(word).as_bytes()).await.unwrap();
     assert_eq!(program.line().await, word, "{:?}", stage.row);
+}
+
+/// The first packet of RDP by a script, since no stock client says lines.
+fn rdp(person: &Person, arguments: &[&str]) -> Command {
+    let (desktop, more) = arguments.split_first().unwrap();
+    let fairlead = command("fairlead", [""; 0]);
+    let mut client = stock("/usr/bin/python3");
+    client
+        .args(["-c", include_str!("rdp.py")])
+        .arg(fairlead.as_std().get_program())
+        .arg(desktop)
+        .arg(person.path("desktop.rdp"))
+        .args(more)
+        .env("FAIRLEAD_HOME", person.path(""));
+    client
 }
 
 fn device() -> String {

@@ -3,21 +3,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fairlead_identity::name::{EndpointUrl, Label};
+use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_runtime::transport::Sender;
 use fairlead_wire::call::{
     Body, CallAnswer, CallRequest, EndpointPage, ExplainRequest, Foreseen, HostKeys, HostKeysRequest, MAX_PAGE,
-    Outlook, Question, ReachableEndpoint,
+    Outlook, Question, ReachableEndpoint, RoutingToken, RoutingTokenRequest,
 };
 use fairlead_wire::check::MAX_FEW;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::Mode;
 use fairlead_wire::refusal::Reason;
+use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
 use super::{Peer, Refusal};
 use crate::access::{self, Caller};
-use crate::endpoint::Reachable;
+use crate::endpoint::{Reachable, Unrouted};
 
 /// Most endpoints of one list; beyond it a caller asks for one site.
 const LIST_LIMIT: usize = 10_000;
@@ -58,6 +59,11 @@ impl Peer {
                 let body = Body::Foreseen(foreseen);
                 write(send, &CallAnswer { body: Some(body) }).await
             }
+            Some(Question::RoutingToken(asked)) => {
+                let token = self.routing_token(Arc::new(present), asked, client).await?;
+                let body = Body::RoutingToken(token);
+                write(send, &CallAnswer { body: Some(body) }).await
+            }
             // That is no question (see `connect`).
             Some(Question::Connect(_)) | None => {
                 Err((Reason::Unsupported, "this gateway does not know the question".into()))
@@ -76,6 +82,30 @@ impl Peer {
             (_, false) => Outlook::Offline,
             (access::Outlook::Allowed, true) => Outlook::Allowed,
             (access::Outlook::Depends, true) => Outlook::Depends,
+        }
+    }
+
+    async fn routing_token(
+        &self,
+        caller: Arc<Caller>,
+        asked: &RoutingTokenRequest,
+        client: SocketAddr,
+    ) -> Result<RoutingToken, Refusal> {
+        let url = asked.url.parse::<EndpointUrl>();
+        // Of other protocols the clients have no words for a token.
+        let url = url.ok().filter(|url| url.protocol == Protocol::Rdp);
+        let url = url.ok_or_else(|| (Reason::Malformed, "a token leads to rdp:// endpoints only".to_owned()))?;
+        match self.door.route(&caller, &url, client).await {
+            Ok((token, valid_for)) => Ok(RoutingToken {
+                token: token.expose_secret().to_owned(),
+                valid_for_s: u32::try_from(valid_for.as_secs()).unwrap_or(u32::MAX),
+            }),
+            Err(Unrouted::Denied(denial)) => Err((denial.told, format!("session {}", denial.session))),
+            Err(Unrouted::NotNow(Reason::Limit)) => Err((
+                Reason::Limit,
+                "too many tokens are unused; in a minute they have ended".into(),
+            )),
+            Err(Unrouted::NotNow(reason)) => Err((reason, String::new())),
         }
     }
 

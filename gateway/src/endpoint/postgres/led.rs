@@ -2,21 +2,21 @@
 //! `fairlead connect`.
 //!
 //! That way is encrypted already, so the client is told to speak in clear (`N` to its SSLRequest). The rest is as in TLS:
-//! the StartupMessage is decided on, refusals and cuts are ErrorResponses. The ends stay their owner's, who carries the
-//! session in between.
+//! the StartupMessage is decided on, refusals and cuts are ErrorResponses.
 
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use fairlead_protocol::postgres::{self, DECLINE, Opening, OpeningError};
-use fairlead_runtime::relay::{Batch, Sink, Source};
+use fairlead_runtime::relay::{Sink, Source};
 use fairlead_wire::refusal::Reason;
 use tokio::time::timeout;
 
 use super::hello::Wish;
 pub(in crate::endpoint) use super::outgoing::Outgoing;
 use super::{CUT, REFUSED, VIOLATION, hint, spoken};
+use crate::endpoint::ahead::Ahead;
 use crate::endpoint::led::{Led, Unopened};
 use crate::session::{Carried, Session};
 
@@ -33,7 +33,7 @@ pub(in crate::endpoint) async fn open<S: Source, K: Sink>(
     source: S,
     mut sink: K,
 ) -> Result<(Session, Ahead<S>, Outgoing<K>), Unopened> {
-    let mut source = Ahead::new(source);
+    let mut source = Ahead::new(source, Bytes::new());
     let startup = match timeout(OPENING_LIMIT, wish(&mut source, &mut sink)).await {
         Ok(Ok(Ok(Wish::Session(startup)))) => startup,
         Ok(Ok(Ok(Wish::Cancel(key)))) => {
@@ -80,7 +80,7 @@ pub(in crate::endpoint) async fn part<K: Sink>(sink: Outgoing<K>, carried: &Carr
 /// The first message that counts; an error is the end of the stream, or what is no packet.
 async fn wish<S: Source, K: Sink>(source: &mut Ahead<S>, sink: &mut K) -> io::Result<Result<Wish, OpeningError>> {
     for _ in 0..CLEAR_PACKETS {
-        match source.packet().await? {
+        match source.message(postgres::read_opening).await? {
             Ok(Opening::Tls | Opening::Gss) => sink.send(Bytes::from_static(DECLINE)).await?,
             Ok(Opening::Startup(startup)) => return Ok(Ok(Wish::Session(startup))),
             Ok(Opening::Cancel(key)) => return Ok(Ok(Wish::Cancel(key))),
@@ -98,50 +98,4 @@ async fn say<K: Sink>(sink: &mut K, sqlstate: &str, message: &str, hint: &str) {
     };
     // Whoever does not listen is cut off.
     let _heard = timeout(FAREWELL, said).await;
-}
-
-/// A source of which more was read than was wanted; the rest comes first.
-pub(in crate::endpoint) struct Ahead<S> {
-    inner: S,
-    held: BytesMut,
-}
-
-impl<S: Source> Ahead<S> {
-    fn new(inner: S) -> Self {
-        let held = BytesMut::new();
-        Self { inner, held }
-    }
-
-    /// Reads one packet. What is held is bounded by the longest of these and one chunk.
-    async fn packet(&mut self) -> io::Result<Result<Opening, OpeningError>> {
-        loop {
-            match postgres::read_opening(&self.held) {
-                Ok(Some((opening, length))) => {
-                    self.held.advance(length.min(self.held.len()));
-                    return Ok(Ok(opening));
-                }
-                Err(error) => return Ok(Err(error)),
-                Ok(None) => {}
-            }
-            let chunk = self.inner.chunk().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            self.held.extend_from_slice(&chunk);
-        }
-    }
-}
-
-impl<S: Source> Source for Ahead<S> {
-    async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        if self.held.is_empty() {
-            return self.inner.chunk().await;
-        }
-        Ok(Some(std::mem::take(&mut self.held).freeze()))
-    }
-
-    async fn fill(&mut self, batch: &mut Batch) -> io::Result<bool> {
-        if self.held.is_empty() {
-            return self.inner.fill(batch).await;
-        }
-        batch.push(std::mem::take(&mut self.held).freeze());
-        Ok(true)
-    }
 }

@@ -31,7 +31,7 @@ use crate::access::{Caller, Denial, Spoken};
 use crate::admission::Slot;
 use cancelling::Cancelling;
 use hello::{Greeted, Wish};
-use outgoing::Outgoing;
+pub(super) use outgoing::Outgoing;
 
 /// The demultiplexer's entry for this kind.
 pub(super) const KIND: Kind = Kind {
