@@ -3,7 +3,7 @@
 //! The room exists because these tests need several programs at once, which no other room may import together:
 //! [`lab`] starts a gateway, agents and people by the steps that operators take, [`clients`] runs the stock programs that
 //! people use, [`programs`] runs ours as processes, [`devices`] enrol by the hundred, [`netns`] puts them elsewhere, [`field`] is a
-//! device there with its gateway, [`depot`] takes and gives bytes by the megabyte, [`sshd`] and [`upstream`] are what stands
+//! device there with its gateway, [`depot`] takes and gives bytes by the megabyte, [`sshd`], [`desktop`] and [`upstream`] are what stands
 //! behind an agent, [`name_server`] and [`hand_made`] are a name server and a gateway that lie.
 //! Deliberately not here: tests of one room, which stand beside its code.
 #![allow(
@@ -17,6 +17,7 @@
 pub mod clients;
 pub mod customer;
 pub mod depot;
+pub mod desktop;
 pub mod devices;
 pub mod field;
 pub mod fuzz;
