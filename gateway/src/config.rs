@@ -2,6 +2,7 @@
 //! be there).
 
 mod callers;
+mod events;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use serde_yaml::Spanned;
 
 pub use callers::{CertificateFiles, Certificates, Dedicated, read_certificates};
 use callers::{WrittenListener, WrittenTls};
+use events::WrittenEvents;
+
+use crate::events::Broker;
 
 /// The commented file that `fairlead-gateway init` writes; `DOMAIN` is replaced.
 pub const TEMPLATE: &str = include_str!("gateway.yaml");
@@ -49,6 +53,8 @@ pub struct Config {
     pub tls_files: Vec<CertificateFiles>,
     /// Ports beside the one port.
     pub listeners: Vec<Dedicated>,
+    /// Brokers that are told what happens.
+    pub events: Vec<Broker>,
 }
 
 /// Ceilings of what one gateway carries.
@@ -136,6 +142,8 @@ struct Written {
     tls: WrittenTls,
     #[serde(default)]
     listeners: Vec<WrittenListener>,
+    #[serde(default)]
+    events: Vec<WrittenEvents>,
 }
 
 #[derive(Deserialize, Default)]
@@ -209,10 +217,12 @@ pub fn check(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
     }
     let tls_files = mistakes.certificate_files(written.tls);
     let listeners = mistakes.listeners(&written.listeners);
+    let events = mistakes.events(&written.events, &domain);
     mistakes.finish()?;
     Ok(Config {
         tls_files,
         listeners,
+        events,
         trust_domain,
         domain,
         listen: listen.unwrap_or_else(|| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443))),

@@ -20,6 +20,8 @@ pub mod backup;
 pub mod command;
 pub mod config;
 pub mod endpoint;
+pub mod events;
+mod fleet;
 mod gauges;
 pub mod init;
 pub mod link;
@@ -55,6 +57,8 @@ use authority::{Authorities, AuthorityFiles};
 use config::Config;
 use endpoint::peer::Peer;
 use endpoint::{Door, Handshake, Listener, Parts};
+use events::Teller;
+use fleet::LinkedFleet;
 use link::{Acceptor, Links, ResetKey, Roster};
 use live::{AuthorityInForce, LiveGateway};
 use own_certificates::{Maker, OwnCertificates};
@@ -144,7 +148,8 @@ impl Gateway {
         let reset_key = ResetKey::load_or_create(&config.state_dir.join("quic_reset_key"))?;
         let metrics = Arc::new(Metrics::new());
         let meters = Meters::new(&metrics);
-        let trail = Trail::new(Arc::clone(&audit), meters.clone());
+        let (ears, sources) = events::feeds(&config.events, &events::Meters::new(&metrics));
+        let trail = Trail::new(Arc::clone(&audit), meters.clone()).heard_by(ears);
         access::settle(&trail, &audit_path);
         let gate = Arc::new(Gate::new(policy, trail.clone()));
         let roster = Roster::new(config.limits.links);
@@ -174,6 +179,13 @@ impl Gateway {
         let clients = TaskGroup::new("clients", &CancellationToken::new());
         house.spawn("audit-sync", audit::keep_synced(Arc::clone(&audit), house.clone()));
         house.spawn_critical("own-certificates", Arc::clone(&own).keep_fresh(house.token().clone()));
+
+        // Told to the end of the house: the last sessions and links are gone by then.
+        for source in sources {
+            let fleet = Arc::new(LinkedFleet::new(&roster, &store));
+            let teller = Teller::new(source, fleet, Arc::clone(&clock));
+            house.spawn("events", teller.run(house.token().clone()));
+        }
 
         let registry = Arc::new(Registry {
             store: store.clone(),

@@ -321,6 +321,23 @@ pub(crate) const GATEWAY: Shape = Shape {
         key("certificates", Holds::Map(&CERTIFICATES), "how long each kind is good"),
         key("tls", Holds::Map(&CALLERS_TLS), "TLS for callers"),
         key("listeners", Holds::Maps(&LISTENER), "ports beside the one port"),
+        key("events", Holds::Maps(&EVENTS), "brokers that are told what happens"),
+    ],
+};
+
+const EVENTS: Shape = Shape {
+    what: "an entry of events",
+    keys: &[needed("mqtt", Holds::Map(&EVENTS_BROKER), "a broker of MQTT")],
+};
+
+const EVENTS_BROKER: Shape = Shape {
+    what: "a broker",
+    keys: &[
+        needed("url", Holds::Text, "mqtt://HOST:PORT"),
+        key("topic_prefix", Holds::Text, "what every topic begins with"),
+        key("client_id", Holds::Text, "how the gateway calls itself there"),
+        key("username", Holds::Text, "as whom it logs in"),
+        key("password_file", Holds::Text, "where the password is; private"),
     ],
 };
 

@@ -21,4 +21,4 @@ pub(crate) use gate::BUILTIN_SSH_ACTS;
 pub use gate::{AccessRequest, Gate, Outlook, Present, Spoken, Target, decide_again_by, question};
 pub use meters::Meters;
 pub use permit::{Denial, Given, Lost, Permit};
-pub use trail::{AuditUnavailable, Trail};
+pub use trail::{AuditUnavailable, Listens, Trail};

@@ -24,19 +24,36 @@ const MAX_FACT_CHARS: usize = 256;
 #[error("the audit log cannot be written; see the gateway's log")]
 pub struct AuditUnavailable;
 
+/// Hears what was written. Must not wait.
+pub trait Listens: Send + Sync + std::fmt::Debug + 'static {
+    /// A record that is in the log.
+    fn hear(&self, record: &Record);
+}
+
 /// Writes the gate's events to the audit log.
 #[derive(Clone, Debug)]
 pub struct Trail {
     log: Arc<AuditLog>,
     meters: Meters,
     notes: Arc<Notes>,
+    listeners: Vec<Arc<dyn Listens>>,
 }
 
 impl Trail {
     /// A trail that ends in `log`, and counts in `meters`.
     pub fn new(log: Arc<AuditLog>, meters: Meters) -> Self {
-        let notes = Arc::new(Notes::new());
-        Self { log, meters, notes }
+        Self {
+            log,
+            meters,
+            notes: Arc::new(Notes::new()),
+            listeners: Vec::new(),
+        }
+    }
+
+    /// The same trail, heard by these.
+    #[must_use]
+    pub fn heard_by(self, listeners: Vec<Arc<dyn Listens>>) -> Self {
+        Self { listeners, ..self }
     }
 
     /// The counters this trail keeps.
@@ -52,7 +69,9 @@ impl Trail {
         self.log.append(record).map(drop).map_err(|error| {
             tracing::error!(%error, event = %record.event, "audit line not written");
             AuditUnavailable
-        })
+        })?;
+        self.listeners.iter().for_each(|listener| listener.hear(record));
+        Ok(())
     }
 
     /// Counts the refusal of a peer that proved nothing, and appends its line unless strangers have had theirs for the

@@ -168,6 +168,11 @@ const PLACES: &[(&str, &[&str], &str)] = &[
         &["fairlead_agent::inject::postgres"],
         "passwords are answered with in one place",
     ),
+    (
+        "rumqttc",
+        &["fairlead_gateway::events"],
+        "brokers are told in one room only",
+    ),
     ("rcgen", &["fairlead_identity"], "certificates are issued in one place"),
     (
         "x509_parser",
