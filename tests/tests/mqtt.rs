@@ -9,6 +9,8 @@
 
 #[path = "mqtt/bad_input.rs"]
 mod bad_input;
+#[path = "mqtt/crowd.rs"]
+mod crowd;
 #[path = "mqtt/customer.rs"]
 mod customer;
 #[path = "mqtt/mutated.rs"]
