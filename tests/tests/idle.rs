@@ -67,6 +67,7 @@ async fn nobody_comes() {
             .agent(&dir.path().join(&name), &name, &AgentHome::builtin(&name))
             .await;
         device.add(way.lines);
+        keep_neighbours(&place).await;
         let agent = Daemon::start(place.within(&device.command("run")), &device.path("agent.log"));
         agents.push((place, agent));
     }
@@ -103,6 +104,15 @@ async fn nobody_comes() {
             way.what
         );
     }
+}
+
+/// Has neither end of a place's cable ask again who the other is (ARP): such questions cost nothing on the way to a gateway.
+async fn keep_neighbours(place: &Place) {
+    let known = |device: String| format!("echo 86400000 > /proc/sys/net/ipv4/neigh/{device}/base_reachable_time_ms");
+    place.run("sh", &["-c", &known(place.far())]).await;
+    let mut here = stock("sh");
+    here.args(["-c", &known(place.near())]);
+    run(here).await.succeeded();
 }
 
 /// IP bytes that have passed a place's way out, both ways.
