@@ -93,8 +93,9 @@ fn queue(number: u16) -> Queue {
     queue.bind(number).expect("the queue's number is free");
     queue.set_queue_max_len(number, WAITING).expect("a long queue");
     queue.set_copy_range(number, HEADER).expect("headers only");
-    // What this process is too busy to take goes on without a delay, rather than be lost.
-    queue.set_fail_open(number, true).expect("an open queue");
+    // What this process is too busy to take is lost, as in a router whose queue is full. Let through without its delay it
+    // would be a path that does not exist, and spoil every measure of a shortest round trip.
+    queue.set_fail_open(number, false).expect("a closed queue");
     queue.set_nonblocking(true);
     queue
 }

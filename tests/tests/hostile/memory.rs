@@ -12,6 +12,16 @@ pub(crate) fn resident_kib(id: u32) -> u64 {
     line.split_whitespace().next().unwrap().parse().expect("a number")
 }
 
+/// Resident memory in KiB that is the process's own, without the program's text and its libraries, page by page.
+pub(crate) fn own_kib(id: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).expect("the process lives");
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"))
+        .expect("a size");
+    line.split_whitespace().next().unwrap().parse().expect("a number")
+}
+
 /// Processor time of a process so far. The kernel counts in hundredths of a second.
 pub(crate) fn cpu_time(id: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process lives");

@@ -19,7 +19,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::memory::{cpu_time, resident_kib};
+use super::memory::{cpu_time, own_kib, resident_kib};
 use super::peer;
 
 /// How long an honest peer waits.
@@ -45,6 +45,7 @@ pub(crate) async fn during(scene: &mut Scene, name: &str, goal: &Goal, attack: i
     let calm = Honest::begin(gateways, Some(CALM)).await;
     let id = scene.gateway.id();
     let (rss, cpu, lines) = (resident_kib(id), cpu_time(id), scene.gateway.log().lines().count());
+    let own = own_kib(id);
     let (audit, began) = (scene.home.audit(&[]).len(), Instant::now());
     let honest = Honest::start(gateways, None);
     let mut peak = rss;
@@ -77,6 +78,10 @@ pub(crate) async fn during(scene: &mut Scene, name: &str, goal: &Goal, attack: i
         peak - rss,
         i64::try_from(after).unwrap() - i64::try_from(rss).unwrap(),
         i64::try_from(after * 100 / rss).unwrap() - 100,
+    );
+    println!(
+        "{name}: of that its own (no program text): {own} KiB, after {:+} KiB",
+        i64::try_from(own_kib(id)).unwrap() - i64::try_from(own).unwrap(),
     );
     for (what, of) in [("SSH greeting", TCP), ("QUIC handshake", QUIC)] {
         println!(

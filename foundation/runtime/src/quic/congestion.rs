@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
 
-/// A queue is there when the round trip is longer than the shortest by half of that, and by this at least.
+/// A queue is there when the round trip is longer than the shortest of late by a third of that, and by this at least. CUBIC
+/// gives up three tenths at a congestion: a queue that never empties still moves the round trip by three sevenths.
 const QUEUE_AT_LEAST: Duration = Duration::from_millis(2);
+/// What the shortest round trip of late is taken over, up to twice this. Paths change under a connection that lives for
+/// weeks; CUBIC comes back to where it was within that on any but the longest of them.
+const OF_LATE: Duration = Duration::from_secs(30);
 /// More than one byte of so many lost is congestion, whatever the round trip says.
 const LOST_ONE_OF: u64 = 10;
 /// What the share of losses is taken over, in bytes: where one packet in twenty is lost, a tenth of so many is a rare mishap
@@ -33,6 +37,7 @@ impl ControllerFactory for PatientFactory {
         Box::new(Patient {
             cubic: Cubic::new(Arc::clone(&self.cubic), now, current_mtu),
             losses: Losses::default(),
+            shortest: Shortest::default(),
             queued: false,
         })
     }
@@ -43,6 +48,7 @@ impl ControllerFactory for PatientFactory {
 struct Patient {
     cubic: Cubic,
     losses: Losses,
+    shortest: Shortest,
     /// Whether the last acknowledgement found a queue.
     queued: bool,
 }
@@ -54,7 +60,9 @@ impl Controller for Patient {
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.losses.delivered(bytes);
-        self.queued = shows_queue(rtt.get(), rtt.min());
+        // Smoothed: one packet that took a shorter way, or overtook others, is not the path.
+        let round_trip = rtt.get();
+        self.queued = shows_queue(round_trip, self.shortest.note(now, round_trip));
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -91,7 +99,29 @@ impl Controller for Patient {
 }
 
 fn shows_queue(now: Duration, shortest: Duration) -> bool {
-    now.saturating_sub(shortest) > (shortest / 2).max(QUEUE_AT_LEAST)
+    now.saturating_sub(shortest) > (shortest / 3).max(QUEUE_AT_LEAST)
+}
+
+/// The shortest smoothed round trip of late: of this span of [`OF_LATE`] and of the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortest {
+    since: Option<Instant>,
+    this: Option<Duration>,
+    before: Option<Duration>,
+}
+
+impl Shortest {
+    /// Counts one in and says which is the shortest.
+    fn note(&mut self, now: Instant, round_trip: Duration) -> Duration {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= OF_LATE {
+            self.since = Some(now);
+            self.before = self.this.take();
+        }
+        let this = self.this.map_or(round_trip, |this| this.min(round_trip));
+        self.this = Some(this);
+        self.before.map_or(this, |before| before.min(this))
+    }
 }
 
 /// The share of bytes lost of late.
@@ -137,6 +167,7 @@ mod tests {
         Patient {
             cubic: Cubic::new(Arc::default(), Instant::now(), 1200),
             losses: Losses::default(),
+            shortest: Shortest::default(),
             queued: false,
         }
     }
@@ -181,8 +212,38 @@ mod tests {
     #[test]
     fn a_queue_shows_in_the_round_trip() {
         let ms = Duration::from_millis;
-        assert!(!shows_queue(ms(55), ms(40)));
-        assert!(shows_queue(ms(61), ms(40)));
+        assert!(!shows_queue(ms(53), ms(40)));
+        assert!(shows_queue(ms(54), ms(40)));
         assert!(!shows_queue(Duration::from_micros(900), Duration::from_micros(100)));
+    }
+
+    #[test]
+    fn the_shortest_round_trip_is_of_late() {
+        let (ms, begin) = (Duration::from_millis, Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut shortest = Shortest::default();
+        assert_eq!(shortest.note(at(0), ms(20)), ms(20));
+        assert_eq!(shortest.note(at(29), ms(60)), ms(20));
+        // The path has become longer for good: believed after two spans at the latest, and a shorter one at once.
+        assert_eq!(shortest.note(at(31), ms(60)), ms(20));
+        assert_eq!(shortest.note(at(62), ms(60)), ms(60));
+        assert_eq!(shortest.note(at(63), ms(30)), ms(30));
+    }
+
+    #[test]
+    fn a_queue_that_never_empties_is_seen_whatever_the_shortest_was() {
+        // A bottleneck whose queue CUBIC fills and, by its cut, empties in part: what is under way only moves between the two.
+        let (full, begin) = (Duration::from_millis(400), Instant::now());
+        let (mut shortest, mut round_trip) = (Shortest::default(), full);
+        for step in 0..600 {
+            let now = begin + Duration::from_millis(500 * step);
+            let queued = shows_queue(round_trip, shortest.note(now, round_trip));
+            if round_trip < full {
+                round_trip = (round_trip + Duration::from_millis(10)).min(full);
+                continue;
+            }
+            assert!(queued || step == 0, "no queue is seen after {step} steps");
+            round_trip = full * 7 / 10;
+        }
     }
 }
