@@ -87,6 +87,8 @@ pub struct Asked {
     pub postgres: Option<Startup>,
     /// The same of an MQTT client.
     pub mqtt: Option<MqttSaid>,
+    /// What a question supposes that an MQTT client says; never in a session.
+    pub supposed: Option<MqttFacts>,
 }
 
 /// An MQTT client's CONNECT.
@@ -184,14 +186,36 @@ impl Asked {
             }),
             postgres: None,
             mqtt: None,
+            supposed: supposed(open)?,
         })
     }
 }
 
+/// What a question about MQTT supposes, as rules read it.
+fn supposed(open: &Open) -> Result<Option<MqttFacts>, Refusal> {
+    let Some(supposed) = &open.mqtt else { return Ok(None) };
+    let no_act = || Refusal::new(Reason::Malformed, "a topic is beside no act of MQTT");
+    let act = supposed.about.as_ref().map(|about| {
+        let known = Enforcement::acts_of(Protocol::Mqtt);
+        let action = known.iter().find(|known| open.acts.iter().any(|act| act == *known));
+        Ok(MqttAct {
+            action: action.ok_or_else(no_act)?,
+            topic: about.topic.clone(),
+            qos: u8::try_from(about.qos).unwrap_or(u8::MAX),
+            retain: about.retain,
+        })
+    });
+    Ok(Some(MqttFacts {
+        client_id: supposed.client_id.clone(),
+        username: supposed.username.clone(),
+        act: act.transpose()?,
+    }))
+}
+
 /// Where the file logs in for callers, it does so for the users that it lists and for no others.
 fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credential>, Refusal> {
-    // A question about MQTT names no user: what its client would say is not known.
-    let is_mere_question = endpoint.url.protocol == Protocol::Mqtt && asked.mqtt.is_none();
+    // A question about MQTT may name no user: what its client would say is not known then.
+    let is_mere_question = endpoint.url.protocol == Protocol::Mqtt && asked.requested_user().is_none();
     if endpoint.credentials.is_empty() || is_mere_question {
         return Ok(None);
     }
@@ -203,7 +227,7 @@ fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credentia
     };
     let listed = match (wanted, endpoint.credentials.as_slice()) {
         // Clients of MQTT may leave the user out; then there must be no choice.
-        ("", [only]) if asked.mqtt.is_some() => Some(only),
+        ("", [only]) if endpoint.url.protocol == Protocol::Mqtt => Some(only),
         (wanted, all) => all.iter().find(|listed| listed.requested == wanted),
     };
     listed
@@ -219,10 +243,22 @@ fn asked_about(unix_ms: u64) -> SystemTime {
 }
 
 impl Asked {
-    /// The user that the caller's own bytes ask for, where the agent has read them.
+    /// The act that a question is about, where it is about one.
+    fn one_act(&self) -> Option<Enforcement> {
+        let act = self.acts.first()?;
+        let is_about_one = self.question.is_some() && self.acts.len() == 1;
+        is_about_one.then(|| Enforcement::one(self.endpoint.protocol, act))?
+    }
+
+    /// The user that the caller's own bytes ask for, where the agent has read them, or a question supposes.
     pub fn requested_user(&self) -> Option<&str> {
         let of_mqtt = || Some(self.mqtt.as_ref()?.hello.username.as_deref().unwrap_or_default());
-        self.postgres.as_ref().map(Startup::user).or_else(of_mqtt)
+        let supposed = || Some(self.supposed.as_ref()?.username.as_str());
+        self.postgres
+            .as_ref()
+            .map(Startup::user)
+            .or_else(of_mqtt)
+            .or_else(supposed)
     }
 }
 
@@ -286,12 +322,7 @@ impl AllowList {
         match endpoint.upstream {
             // What a caller does there is asked about act by act. A question may be about one of them.
             Upstream::BuiltinSsh => {
-                let one = asked
-                    .acts
-                    .first()
-                    .filter(|_| asked.question.is_some() && asked.acts.len() == 1);
-                let one = one.and_then(|act| Enforcement::one(endpoint.url.protocol, act));
-                let acts = one.unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
+                let acts = asked.one_act().unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
                 rules.decide_opening(&self.question(asked, now, acts, None))
             }
             Upstream::Tcp(_) if endpoint.url.protocol == Protocol::Mqtt => self.begins_mqtt(asked, rules, now),
@@ -302,7 +333,11 @@ impl AllowList {
     /// Of MQTT the agent reads every packet where there are rules: what is not known yet is asked about then. A will is an
     /// act of the beginning.
     fn begins_mqtt(&self, asked: &Asked, rules: &LocalRules, now: SystemTime) -> Decision {
-        let question = self.question(asked, now, MQTT_ACTS, None);
+        let acts = asked.one_act().unwrap_or(MQTT_ACTS);
+        let question = self.question(asked, now, acts, None);
+        if asked.supposed.as_ref().is_some_and(|supposed| supposed.act.is_some()) {
+            return rules.decide(&question);
+        }
         let begins = rules.decide_opening(&question);
         let will = asked.mqtt.as_ref().and_then(|said| said.hello.will());
         match will.filter(|_| begins.is_allowed()) {
@@ -443,11 +478,15 @@ impl AllowList {
                 database: startup.database().to_owned(),
                 application_name: startup.parameter("application_name").to_owned(),
             }),
-            mqtt: asked.mqtt.as_ref().map(|said| MqttFacts {
-                client_id: said.hello.client_id.clone(),
-                username: said.hello.username.clone().unwrap_or_default(),
-                act: None,
-            }),
+            mqtt: asked
+                .mqtt
+                .as_ref()
+                .map(|said| MqttFacts {
+                    client_id: said.hello.client_id.clone(),
+                    username: said.hello.username.clone().unwrap_or_default(),
+                    act: None,
+                })
+                .or_else(|| asked.supposed.clone()),
         }
     }
 }

@@ -23,6 +23,7 @@ macro_rules! for_every_message {
         }
         $check("open", &samples::open(), MAX_CONTROL_FRAME, Open::check);
         $check("open-cancel", &samples::cancel(), MAX_CONTROL_FRAME, Open::check);
+        $check("open-question", &samples::question(), MAX_CONTROL_FRAME, Open::check);
         for (name, message) in samples::open_answers() {
             $check(name, &message, MAX_CONTROL_FRAME, OpenAnswer::check);
         }
