@@ -1,7 +1,7 @@
 //! What an MQTT client says in a test: `mqtt: { client_id, username, topic, qos, retain }`.
 
 use crate::fields::{Fields, boolean, word};
-use crate::mistake::Report;
+use crate::mistake::{At, Report};
 use crate::request::{Enforcement, MqttAct, MqttFacts};
 use crate::shape;
 use crate::topics;
@@ -22,59 +22,55 @@ pub(super) fn facts(
         report.mistake(node.at, format!("{protocol} has no `mqtt`"), help);
         return None;
     }
-    let mut text = |key: &'static str, report: &mut Report<'_>| match fields.optional(key) {
+    let client_id = text(&mut fields, "client_id", report);
+    let username = text(&mut fields, "username", report);
+    let act = act(&mut fields, node.at, enforce, report);
+    Some(Some(MqttFacts {
+        client_id: client_id?.unwrap_or_default(),
+        username: username?.unwrap_or_default(),
+        act: act?,
+    }))
+}
+
+/// Text that need not be there; `None` after a mistake.
+fn text(fields: &mut Fields<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Option<String>> {
+    match fields.optional(key) {
         None => Some(None),
-        Some(written) => word(written, key, report).map(|word| Some((word.text, written))),
-    };
-    let (client_id, username) = (text("client_id", report), text("username", report));
-    let topic = text("topic", report);
+        Some(written) => word(written, key, report).map(|word| Some(word.text)),
+    }
+}
+
+/// The message or subscription, where there is a topic; `None` after a mistake.
+fn act(fields: &mut Fields<'_>, at: At, enforce: Enforcement, report: &mut Report<'_>) -> Option<Option<MqttAct>> {
+    let topic = text(fields, "topic", report);
     let retain = fields
         .optional("retain")
         .map(|written| boolean(written, "retain", report));
     let qos = fields.optional("qos").map(|written| qos(written, report));
-    let (client_id, username, topic) = (client_id?, username?, topic?);
-    let plain = |said: Option<(String, &Node)>| said.map(|(text, _)| text).unwrap_or_default();
-    let act = match topic {
-        None if qos.is_some() || retain.is_some() => {
-            let help = Some("write `topic` beside them".to_owned());
-            report.mistake(node.at, "`qos` and `retain` are those of a message or filter", help);
-            return None;
+    let Some(topic) = topic? else {
+        if qos.is_none() && retain.is_none() {
+            return Some(None);
         }
-        None => None,
-        Some((topic, at)) => {
-            let act = MqttAct {
-                action: one(enforce).or_else(|| {
-                    report.mistake(
-                        at.at,
-                        "a topic is that of an act",
-                        Some("write `act: publish` or `act: subscribe`".to_owned()),
-                    );
-                    None
-                })?,
-                topic,
-                qos: qos.unwrap_or(Some(0))?,
-                retain: retain.unwrap_or(Some(false))?,
-            };
-            if let Some(why) = impossible(&act) {
-                report.mistake(at.at, why, None);
-                return None;
-            }
-            Some(act)
-        }
+        let help = Some("write `topic` beside them".to_owned());
+        report.mistake(at, "`qos` and `retain` are those of a message or filter", help);
+        return None;
     };
-    Some(Some(MqttFacts {
-        client_id: plain(client_id),
-        username: plain(username),
-        act,
-    }))
-}
-
-/// The act, where it is one.
-fn one(enforce: Enforcement) -> Option<&'static str> {
-    match enforce {
-        Enforcement::Acts([act]) => Some(act),
-        _ => None,
+    let Enforcement::Acts([action]) = enforce else {
+        let help = Some("write `act: publish` or `act: subscribe`".to_owned());
+        report.mistake(at, "a topic is that of an act", help);
+        return None;
+    };
+    let act = MqttAct {
+        action,
+        topic,
+        qos: qos.unwrap_or(Some(0))?,
+        retain: retain.unwrap_or(Some(false))?,
+    };
+    if let Some(why) = impossible(&act) {
+        report.mistake(at, why, None);
+        return None;
     }
+    Some(Some(act))
 }
 
 /// Why no client can ask for that: a test of it would pass or fail for nothing.
