@@ -12,10 +12,10 @@ use fairlead_runtime::frame;
 use fairlead_runtime::quic::Role;
 use fairlead_runtime::relay::Sink;
 use fairlead_runtime::transport::{Closed, Connection, Kind, Receiver};
-use fairlead_wire::call::{Body, CallAnswer, CallRequest, Question};
+use fairlead_wire::call::{Body, CallAnswer, CallRequest, ExplainRequest, Question};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME, MAX_PREAUTH_FRAME};
 use fairlead_wire::refusal::{Reason, Refused};
-use fairlead_wire::version::{ALPN_CALL, VERSION_MAX, VERSION_MIN};
+use fairlead_wire::version::{ALPN_CALL, MQTT_FACTS, VERSION_MAX, VERSION_MIN};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -126,10 +126,11 @@ pub(crate) async fn connected(
 /// # Errors
 /// When it does not fit a frame.
 pub(crate) fn asked(question: Question) -> Result<Bytes, CommandError> {
+    let supposes = matches!(&question, Question::Explain(ExplainRequest { mqtt: Some(_), .. }));
     let request = CallRequest {
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
-        requires: Vec::new(),
+        requires: supposes.then(|| MQTT_FACTS.to_owned()).into_iter().collect(),
         question: Some(question),
     };
     codec::encode(&request, MAX_PREAUTH_FRAME).map_err(CommandError::failed)

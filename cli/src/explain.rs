@@ -4,24 +4,27 @@ use clap::Args;
 use fairlead_identity::name::EndpointUrl;
 use fairlead_policy::Enforcement;
 use fairlead_wire::call::{Body, ExplainRequest, Outlook, Question};
+use fairlead_wire::mqtt;
 use serde::Serialize;
 
 use crate::call::Call;
 use crate::command::{CommandError, Context, Exit};
 use crate::output;
 use crate::profile::Profile;
+use crate::supposed::Supposed;
 
 /// Arguments of `fairlead explain`.
 #[derive(Args, Debug)]
 #[command(after_help = "Prints one word and exits with 0, or with 77 for `denied`:
   allowed   a session would be permitted now
-  depends   on what the client asks for first (a database and its user)
+  depends   on what the client asks for first (a database and its user, a topic)
   offline   permitted, but no agent that offers the endpoint is connected
   denied    not permitted, or there is no such endpoint
 What the endpoint's own side allows beyond that shows when a session opens.
 
 Examples:
   fairlead explain ssh://pump-7.plant-7 --act shell
+  fairlead explain mqtt://broker.plant-7 --act publish --topic plant-7/pump-7/state --retain
   fairlead explain postgres://billing.clinic1 && psql -p 15432 -h 127.0.0.1")]
 pub struct Explain {
     /// The endpoint, such as ssh://pump-7.plant-7.internal
@@ -30,6 +33,8 @@ pub struct Explain {
     /// One act of the endpoint's protocol, such as shell, exec or sftp
     #[arg(long)]
     act: Option<String>,
+    #[command(flatten)]
+    supposed: Supposed,
     /// JSON instead of a word
     #[arg(long)]
     json: bool,
@@ -44,13 +49,39 @@ struct Answer {
     answer: &'static str,
 }
 
+/// What is supposed, as it travels.
+fn wire(supposed: Supposed) -> mqtt::Supposed {
+    let Supposed {
+        client_id,
+        username,
+        topic,
+        qos,
+        retain,
+    } = supposed;
+    mqtt::Supposed {
+        client_id: client_id.unwrap_or_default(),
+        username: username.unwrap_or_default(),
+        about: topic.map(|topic| mqtt::About {
+            topic,
+            qos: u32::from(qos.unwrap_or_default()),
+            retain,
+        }),
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// 77 when the answer is `denied` or the gateway refuses to give one, 69 when it cannot be reached, 64 for an act that
 /// the protocol does not have, 1 otherwise.
 pub async fn run(explain: Explain, context: &Context) -> Result<(), CommandError> {
-    let Explain { url, act, json } = explain;
+    let Explain {
+        url,
+        act,
+        supposed,
+        json,
+    } = explain;
+    supposed.check(&url)?;
     if let Some(act) = &act
         && Enforcement::one(url.protocol, act).is_none()
     {
@@ -66,6 +97,7 @@ pub async fn run(explain: Explain, context: &Context) -> Result<(), CommandError
     let request = ExplainRequest {
         url: url.to_string(),
         act: act.unwrap_or_default(),
+        mqtt: supposed.is_any().then(|| wire(supposed)),
     };
     let answers = call.ask(Question::Explain(request)).await?;
     let said = answers.into_iter().find_map(|body| match body {

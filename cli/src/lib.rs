@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod ssh;
 pub mod ssh_config;
 mod ssh_files;
+mod supposed;
 pub mod token;
 pub mod users;
 pub mod workloads;

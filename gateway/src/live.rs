@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use fairlead_policy::{AccessPolicy, Enforcement, Source, policy_digest};
+use fairlead_policy::{AccessPolicy, Enforcement, MqttFacts, Source, policy_digest};
 use fairlead_runtime::audit::Record;
 use fairlead_runtime::clock::Clock;
 use fairlead_runtime::metrics::Metrics;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_wire::id::SessionId;
+use fairlead_wire::mqtt::{About, Supposed};
 use fairlead_wire::open;
 use fairlead_wire::refusal::Reason;
 use tokio::sync::Mutex;
@@ -289,6 +290,18 @@ fn session_lost(cut: WouldCut) -> SessionLost {
 }
 
 /// What an agent says to a question; why not, where it says nothing.
+fn supposed(facts: &MqttFacts) -> Supposed {
+    Supposed {
+        client_id: facts.client_id.clone(),
+        username: facts.username.clone(),
+        about: facts.act.as_ref().map(|act| About {
+            topic: act.topic.clone(),
+            qos: u32::from(act.qos),
+            retain: act.retain,
+        }),
+    }
+}
+
 async fn agent_word(roster: &Roster, question: &AgentQuestion) -> AgentWord {
     let AgentQuestion { agent, request } = question;
     let silent = |reason: String| AgentWord {
@@ -314,7 +327,12 @@ async fn agent_word(roster: &Roster, question: &AgentQuestion) -> AgentWord {
         caller,
         endpoint: request.endpoint.clone(),
         client: (request.conn.client_ip, request.conn.client_port).into(),
-        acts,
+        // What is about one act names it alone, also where every act is enforced.
+        acts: match &request.mqtt {
+            Some(MqttFacts { act: Some(act), .. }) => vec![act.action.to_owned()],
+            _ => acts,
+        },
+        mqtt: request.mqtt.as_ref().map(supposed),
         at: request.now,
     };
     match roster.ask(&agent, question).await {
@@ -328,7 +346,9 @@ async fn agent_word(roster: &Roster, question: &AgentQuestion) -> AgentWord {
             }),
         },
         Err(error) if error.reason == Reason::Offline => silent("not asked (offline)".into()),
-        Err(error) if error.reason == Reason::Unsupported => silent("not asked (it answers no questions)".into()),
+        Err(error) if error.reason == Reason::Unsupported => {
+            silent("not asked (it does not know such questions)".into())
+        }
         Err(error) => silent(
             format!("no answer ({}) {}", error.reason.name(), error.detail)
                 .trim_end()

@@ -12,6 +12,7 @@
     reason = "a program for people at a terminal"
 )]
 
+mod mqtt;
 mod postgres;
 
 use std::path::PathBuf;
@@ -47,7 +48,10 @@ pub(crate) struct Effort {
 
 type Measurement = fn(Effort) -> Pin<Box<dyn Future<Output = Value>>>;
 
-const MEASUREMENTS: [(&str, Measurement); 1] = [("postgres", |effort| Box::pin(postgres::measure(effort)))];
+const MEASUREMENTS: [(&str, Measurement); 2] = [
+    ("postgres", |effort| Box::pin(postgres::measure(effort))),
+    ("mqtt", |effort| Box::pin(mqtt::measure(effort))),
+];
 
 #[tokio::main]
 async fn main() {

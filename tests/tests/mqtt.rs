@@ -13,6 +13,8 @@ mod bad_input;
 mod crowd;
 #[path = "mqtt/customer.rs"]
 mod customer;
+#[path = "mqtt/explain.rs"]
+mod explain;
 #[path = "mqtt/mutated.rs"]
 mod mutated;
 #[path = "mqtt/sessions.rs"]

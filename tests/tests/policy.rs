@@ -193,6 +193,7 @@ async fn ten_denials_of_a_running_gateway_name_their_rule_file_and_line() {
             act: act.map(str::to_owned),
             at: Some(1_767_225_600 + hour * 3600),
             client_ip: Some(from.into()),
+            mqtt: None,
         };
         let answer = explain(&lab, &question).await;
         let shown = format!("{question:?}: {answer:#?}");
@@ -231,6 +232,7 @@ async fn the_agents_own_verdict_is_asked_for_and_opens_nothing() {
         act: act.map(str::to_owned),
         at: Some(1_767_225_600 + hour * 3600),
         client_ip: None,
+        mqtt: None,
     };
     for (asked, allowed, reason, rule) in [
         (question("alice", None, 12), true, None, Some("alice looks")),

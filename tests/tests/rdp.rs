@@ -10,6 +10,8 @@
 
 #[path = "rdp/bad_input.rs"]
 mod bad_input;
+#[path = "rdp/flood.rs"]
+mod flood;
 #[path = "rdp/mutated.rs"]
 mod mutated;
 #[path = "rdp/pictures.rs"]

@@ -4,10 +4,11 @@ use clap::Args;
 use hyper::Method;
 
 use super::Circumstances;
-use crate::admin_client::api::{AccessExplained, AgentWord, ExplainAccess, FactSeen, RuleAt, RuleSaid};
+use crate::admin_client::api::{AccessExplained, AgentWord, ExplainAccess, FactSeen, MqttSupposed, RuleAt, RuleSaid};
 use crate::admin_client::{AdminClient, Administration};
 use crate::command::{CommandError, Context};
 use crate::output::{self, moment, printable};
+use crate::supposed::Supposed;
 
 /// Say why.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +23,8 @@ pub(super) struct Explain {
     #[arg(long)]
     act: Option<String>,
     #[command(flatten)]
+    supposed: Supposed,
+    #[command(flatten)]
     circumstances: Circumstances,
 }
 
@@ -30,6 +33,13 @@ pub(super) async fn run(asked: Explain, admin: &Administration, context: &Contex
         caller: asked.caller.clone(),
         to: asked.to.clone(),
         act: asked.act,
+        mqtt: asked.supposed.is_any().then(|| MqttSupposed {
+            client_id: asked.supposed.client_id.unwrap_or_default(),
+            username: asked.supposed.username.unwrap_or_default(),
+            topic: asked.supposed.topic,
+            qos: asked.supposed.qos.unwrap_or_default(),
+            retain: asked.supposed.retain,
+        }),
         at: asked.circumstances.at,
         client_ip: asked.circumstances.from.map(|ip| ip.to_string()),
     };

@@ -24,6 +24,7 @@ use crate::output::{self, Table};
   fairlead policy check /etc/fairlead-gateway/access.d
   fairlead policy schema agent > agent.schema.json
   fairlead policy explain --as alice --to ssh://pump-7.plant-7.internal --act shell
+  fairlead policy explain --as pump-7 --to mqtt://broker.plant-7.internal --act publish --topic pumps/7/state --retain
   fairlead policy matrix new.yaml --against /etc/fairlead-gateway/access.d
   fairlead policy reload --dry-run")]
 pub struct PolicyArgs {

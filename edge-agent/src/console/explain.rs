@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use fairlead_identity::name::{EndpointUrl, Protocol};
-use fairlead_policy::{self as policy, CallerKind, Explanation, SshFacts};
+use fairlead_policy::{self as policy, CallerKind, Enforcement, Explanation, MqttAct, MqttFacts, SshFacts};
 use fairlead_protocol::postgres::Startup;
 use fairlead_wire::id::SessionId;
 use time::OffsetDateTime;
@@ -18,8 +18,8 @@ use crate::config::{Config, Upstream};
 use crate::identity_files::IdentityFiles;
 use crate::service::{Admission, AllowList, Asked, Explained};
 
-/// Acts of the agent's own SSH server.
-const ACTS: [&str; 3] = ["shell", "exec", "sftp"];
+/// Acts of the agent's own SSH server, and those of MQTT.
+const ACTS: [&str; 5] = ["shell", "exec", "sftp", "publish", "subscribe"];
 
 /// One question about the file.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub struct Explain {
     /// The address the caller comes from.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     client_ip: IpAddr,
-    /// An act of builtin:ssh: shell, exec or sftp.
+    /// An act of builtin:ssh (shell, exec or sftp), or of MQTT (publish or subscribe), which wants a topic.
     #[arg(long, value_parser = ACTS)]
     act: Option<String>,
     /// The command of `--act exec`.
@@ -56,14 +56,61 @@ pub struct Explain {
     /// The name that the application gives itself.
     #[arg(long, requires = "user", conflicts_with = "act")]
     application_name: Option<String>,
+    #[command(flatten)]
+    supposed: Supposed,
     /// The time to decide for, RFC 3339, such as 2026-11-22T03:00:00Z; now unless given.
     #[arg(long, value_parser = moment)]
     at: Option<SystemTime>,
 }
 
+/// What an MQTT client says.
+#[derive(Debug, Args)]
+struct Supposed {
+    /// The client identifier that CONNECT says; of MQTT only, like the following.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// The user name that CONNECT says.
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// The topic of `--act publish`, or the filter of `--act subscribe`.
+    #[arg(long, requires = "act")]
+    topic: Option<String>,
+    /// The quality of service; 0 unless given.
+    #[arg(long, requires = "topic", value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: Option<u8>,
+    /// The broker is to keep the message.
+    #[arg(long, requires = "topic")]
+    retain: bool,
+}
+
+impl Supposed {
+    fn is_any(&self) -> bool {
+        self.client_id.is_some() || self.username.is_some() || self.topic.is_some()
+    }
+}
+
 impl Explain {
+    /// Why there is no such question.
+    fn mistake(&self) -> Option<String> {
+        let protocol = self.url.protocol;
+        if self.supposed.is_any() && protocol != Protocol::Mqtt {
+            return Some(format!(
+                "--client-id, --username and --topic are of mqtt, not of {protocol}"
+            ));
+        }
+        let act = self.act.as_deref()?;
+        let Some(Enforcement::Acts([_])) = Enforcement::one(protocol, act) else {
+            return Some(format!("{act} is no act of {protocol}"));
+        };
+        let wants_topic = protocol == Protocol::Mqtt && self.supposed.topic.is_none();
+        wants_topic.then(|| format!("--act {act} wants --topic"))
+    }
+
     /// Answers from the file: exit code 0 for yes, 77 for no.
     pub(super) fn answer(self, config: Config, now: SystemTime) -> Shown {
+        if let Some(mistake) = self.mistake() {
+            return Shown::failed(mistake, 64);
+        }
         // The file alone is enough: without an identity the question is about an agent of the endpoint's own name.
         let identity = IdentityFiles::look(&config.state_dir).and_then(|files| files.load());
         let own = identity.and_then(|identity| identity.name_and_site()).ok();
@@ -103,6 +150,7 @@ impl Explain {
             cancel: None,
             postgres: self.startup(),
             mqtt: None,
+            supposed: self.supposed(),
         }
     }
 
@@ -121,7 +169,34 @@ impl Explain {
         Some(Startup { minor: 0, parameters })
     }
 
+    /// What an MQTT client would say, where the question says it.
+    fn supposed(&self) -> Option<MqttFacts> {
+        let Supposed {
+            client_id,
+            username,
+            topic,
+            qos,
+            retain,
+        } = &self.supposed;
+        let known = Enforcement::acts_of(Protocol::Mqtt);
+        let action = known.iter().find(|known| self.act.as_deref() == Some(known));
+        let act = topic.as_ref().zip(action).map(|(topic, action)| MqttAct {
+            action,
+            topic: topic.clone(),
+            qos: qos.unwrap_or_default(),
+            retain: *retain,
+        });
+        self.supposed.is_any().then(|| MqttFacts {
+            client_id: client_id.clone().unwrap_or_default(),
+            username: username.clone().unwrap_or_default(),
+            act,
+        })
+    }
+
     fn act(&self) -> Option<SshFacts> {
+        if self.url.protocol != Protocol::Ssh {
+            return None;
+        }
         let own = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         Some(SshFacts {
             action: self.act.clone()?,
@@ -142,7 +217,13 @@ impl Explain {
             .as_deref()
             .map(|act| format!(", act {act}"))
             .unwrap_or_default();
-        let _infallible = writeln!(text, "{word}: {} {} to {}{act}", self.kind, self.caller, self.url);
+        let about = self.supposed.topic.as_deref().map(|topic| format!(" {topic}"));
+        let about = about.unwrap_or_default();
+        let _infallible = writeln!(
+            text,
+            "{word}: {} {} to {}{act}{about}",
+            self.kind, self.caller, self.url
+        );
         let rule = match &explained.verdict {
             Ok(Admission {
                 upstream,

@@ -1,22 +1,20 @@
 //! The customer's list: what is not in it cannot be opened, whatever the gateway says.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use bytes::Bytes;
 use fairlead_identity::name::{EndpointUrl, Label, Protocol};
 use fairlead_policy::{
     self as policy, Decision, Enforcement, Explanation, Limits, LocalRules, MqttAct, MqttFacts, PostgresFacts, RuleRef,
     SshFacts,
 };
-use fairlead_protocol::mqtt::guard::{Act, Hello};
-use fairlead_protocol::postgres::{CancelKey, Startup};
-use fairlead_wire::id::SessionId;
-use fairlead_wire::open::{self as wire, Open};
+use fairlead_protocol::mqtt::guard::Act;
+use fairlead_wire::open as wire;
 use fairlead_wire::refusal::Reason;
 
+use super::asked::Asked;
+use super::refusal::Refusal;
 use crate::config::{Credential, Endpoint, Upstream};
 
 /// Characters of the file's name that a gateway is told; of four bytes at most.
@@ -60,138 +58,10 @@ pub struct Explained {
     pub why: Option<Explanation>,
 }
 
-/// What the gateway asks for, in this room's types.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// The session's id, the same at both ends.
-    pub session: SessionId,
-    /// The endpoint.
-    pub endpoint: EndpointUrl,
-    /// The caller as the gateway names them.
-    pub caller: policy::Caller,
-    /// Keys registered for the caller, OpenSSH lines.
-    pub ssh_keys: Vec<String>,
-    /// Where the caller comes from.
-    pub client_ip: IpAddr,
-    /// The port there.
-    pub client_port: u16,
-    /// Acts the gateway permits (`builtin:ssh`).
-    pub acts: BTreeSet<String>,
-    /// When it was asked, by the agent's clock.
-    pub at: SystemTime,
-    /// Only what the file says is asked for, at this moment; nothing is to be opened.
-    pub question: Option<SystemTime>,
-    /// What the live session of this id does is to be cancelled, by this key; nothing is to be opened.
-    pub cancel: Option<CancelKey>,
-    /// What a Postgres client asks for, read by the agent itself from the client's own bytes.
-    pub postgres: Option<Startup>,
-    /// The same of an MQTT client.
-    pub mqtt: Option<MqttSaid>,
-}
-
-/// An MQTT client's CONNECT.
-#[derive(Clone)]
-pub struct MqttSaid {
-    /// What it says of the client.
-    pub hello: Hello,
-    /// The packet as it goes on.
-    pub packet: Bytes,
-}
-
-impl std::fmt::Debug for MqttSaid {
-    /// Without the packet: a password may be in it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MqttSaid")
-            .field("hello", &self.hello)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A no of the customer's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The numbered reason, told to the gateway.
-    pub reason: Reason,
-    /// Detail for both audits; names no upstream.
-    pub detail: String,
-    /// The rule that decided, if one did.
-    pub rule: Option<RuleRef>,
-    /// What only the customer's own audit says in place of reason and detail.
-    pub private: Option<Box<(&'static str, String)>>,
-}
-
-impl Refusal {
-    /// A refusal that no rule made.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-            rule: None,
-            private: None,
-        }
-    }
-
-    /// With what only the customer's own audit says: the name of the reason, and detail that may name upstreams.
-    #[must_use]
-    pub fn but_here(mut self, name: &'static str, detail: impl Into<String>) -> Self {
-        self.private = Some(Box::new((name, detail.into())));
-        self
-    }
-
-    fn by_rule(denied: policy::Denied) -> Self {
-        Self {
-            rule: denied.rule,
-            ..Self::new(Reason::Rule, format!("the agent's own rules: {}", denied.reason))
-        }
-    }
-}
-
-impl Asked {
-    /// Reads an `Open` that came `at` this time.
-    ///
-    /// # Errors
-    /// A refusal as malformed when a field is out of bounds or no name.
-    pub fn read(open: &Open, at: SystemTime) -> Result<Self, Refusal> {
-        let malformed = |what: &dyn std::fmt::Display| Refusal::new(Reason::Malformed, what.to_string());
-        open.check().map_err(|error| malformed(&error))?;
-        fairlead_wire::version::check_required(&open.requires)
-            .map_err(|error| Refusal::new(Reason::Unsupported, error.to_string()))?;
-        let caller = open.caller().map_err(|error| malformed(&error))?;
-        let kind = policy::CallerKind::from_name(&caller.kind)
-            .ok_or_else(|| Refusal::new(Reason::Malformed, "unknown kind of caller"))?;
-        Ok(Self {
-            session: open.session_id().map_err(|error| malformed(&error))?,
-            endpoint: open
-                .endpoint_url
-                .parse()
-                .map_err(|error: fairlead_identity::name::NameError| malformed(&error))?,
-            caller: policy::Caller {
-                name: caller.name.clone(),
-                kind,
-                groups: caller.groups.clone(),
-                labels: caller.labels.clone(),
-                site: (!caller.site.is_empty()).then(|| caller.site.clone()),
-            },
-            ssh_keys: caller.ssh_keys.clone(),
-            client_ip: open.client_ip().map_err(|error| malformed(&error))?,
-            client_port: open.client_port().map_err(|error| malformed(&error))?,
-            acts: open.acts.iter().cloned().collect(),
-            at,
-            question: open.is_question().then(|| asked_about(open.started_unix_ms)),
-            cancel: open.cancel.as_ref().map(|key| CancelKey {
-                process: key.process,
-                secret: key.secret.clone(),
-            }),
-            postgres: None,
-            mqtt: None,
-        })
-    }
-}
-
 /// Where the file logs in for callers, it does so for the users that it lists and for no others.
 fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credential>, Refusal> {
-    // A question about MQTT names no user: what its client would say is not known.
-    let is_mere_question = endpoint.url.protocol == Protocol::Mqtt && asked.mqtt.is_none();
+    // A question about MQTT may name no user: what its client would say is not known then.
+    let is_mere_question = endpoint.url.protocol == Protocol::Mqtt && asked.requested_user().is_none();
     if endpoint.credentials.is_empty() || is_mere_question {
         return Ok(None);
     }
@@ -203,27 +73,13 @@ fn credential_for(endpoint: &Endpoint, asked: &Asked) -> Result<Option<Credentia
     };
     let listed = match (wanted, endpoint.credentials.as_slice()) {
         // Clients of MQTT may leave the user out; then there must be no choice.
-        ("", [only]) if asked.mqtt.is_some() => Some(only),
+        ("", [only]) if endpoint.url.protocol == Protocol::Mqtt => Some(only),
         (wanted, all) => all.iter().find(|listed| listed.requested == wanted),
     };
     listed
         .cloned()
         .map(Some)
         .ok_or_else(|| Refusal::new(Reason::Rule, text).but_here("no-credentials", format!("{text}: {wanted}")))
-}
-
-fn asked_about(unix_ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH
-        .checked_add(Duration::from_millis(unix_ms))
-        .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-impl Asked {
-    /// The user that the caller's own bytes ask for, where the agent has read them.
-    pub fn requested_user(&self) -> Option<&str> {
-        let of_mqtt = || Some(self.mqtt.as_ref()?.hello.username.as_deref().unwrap_or_default());
-        self.postgres.as_ref().map(Startup::user).or_else(of_mqtt)
-    }
 }
 
 impl AllowList {
@@ -286,12 +142,7 @@ impl AllowList {
         match endpoint.upstream {
             // What a caller does there is asked about act by act. A question may be about one of them.
             Upstream::BuiltinSsh => {
-                let one = asked
-                    .acts
-                    .first()
-                    .filter(|_| asked.question.is_some() && asked.acts.len() == 1);
-                let one = one.and_then(|act| Enforcement::one(endpoint.url.protocol, act));
-                let acts = one.unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
+                let acts = asked.one_act().unwrap_or(Enforcement::Acts(BUILTIN_SSH_ACTS));
                 rules.decide_opening(&self.question(asked, now, acts, None))
             }
             Upstream::Tcp(_) if endpoint.url.protocol == Protocol::Mqtt => self.begins_mqtt(asked, rules, now),
@@ -302,7 +153,11 @@ impl AllowList {
     /// Of MQTT the agent reads every packet where there are rules: what is not known yet is asked about then. A will is an
     /// act of the beginning.
     fn begins_mqtt(&self, asked: &Asked, rules: &LocalRules, now: SystemTime) -> Decision {
-        let question = self.question(asked, now, MQTT_ACTS, None);
+        let acts = asked.one_act().unwrap_or(MQTT_ACTS);
+        let question = self.question(asked, now, acts, None);
+        if asked.supposed.as_ref().is_some_and(|supposed| supposed.act.is_some()) {
+            return rules.decide(&question);
+        }
         let begins = rules.decide_opening(&question);
         let will = asked.mqtt.as_ref().and_then(|said| said.hello.will());
         match will.filter(|_| begins.is_allowed()) {
@@ -443,11 +298,15 @@ impl AllowList {
                 database: startup.database().to_owned(),
                 application_name: startup.parameter("application_name").to_owned(),
             }),
-            mqtt: asked.mqtt.as_ref().map(|said| MqttFacts {
-                client_id: said.hello.client_id.clone(),
-                username: said.hello.username.clone().unwrap_or_default(),
-                act: None,
-            }),
+            mqtt: asked
+                .mqtt
+                .as_ref()
+                .map(|said| MqttFacts {
+                    client_id: said.hello.client_id.clone(),
+                    username: said.hello.username.clone().unwrap_or_default(),
+                    act: None,
+                })
+                .or_else(|| asked.supposed.clone()),
         }
     }
 }

@@ -5,12 +5,16 @@
 
 mod address;
 mod allow;
+mod asked;
 mod dial;
+mod refusal;
 mod resolve;
 mod surroundings;
 
 pub use address::{Forbidden, Surroundings, admit, canonical};
-pub use allow::{Admission, AllowList, Asked, Explained, MqttSaid, Refusal, packet};
+pub use allow::{Admission, AllowList, Explained, packet};
+pub use asked::{Asked, MqttSaid};
 pub use dial::{Channel, DialError, Dialled, Trust, dial};
+pub use refusal::Refusal;
 pub use resolve::{Lookup, ResolveError, Resolver, SystemResolver, resolve};
 pub use surroundings::Neighbourhood;

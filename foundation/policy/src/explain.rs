@@ -11,7 +11,7 @@ use crate::request::{Decision, Denied, Effect, Enforcement, Request, RuleRef};
 use crate::rule::CompiledRule;
 use crate::table::VARIABLES;
 use cel_interpreter::common::ast::{Expr, IdedExpr};
-use cel_interpreter::common::types::{CelInt, CelString};
+use cel_interpreter::common::types::{CelBool, CelInt, CelString};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -204,7 +204,7 @@ impl Asked<'_> {
         match self.request.enforce {
             Enforcement::Tunnel => vec![None],
             Enforcement::Acts(acts) => {
-                let asked = |act: &&&str| self.request.ssh.as_ref().is_none_or(|ssh| ssh.action == **act);
+                let asked = |act: &&&str| self.request.act().is_none_or(|asked| asked == **act);
                 acts.iter().filter(asked).map(|act| Some(*act)).collect()
             }
         }
@@ -326,7 +326,10 @@ impl Asked<'_> {
                 let number = read
                     .and_then(|v| v.downcast_ref::<CelInt>())
                     .map(|n| n.inner().to_string());
-                text.or(number).unwrap_or_else(|| "not known here".to_owned())
+                let truth = read
+                    .and_then(|v| v.downcast_ref::<CelBool>())
+                    .map(|b| b.inner().to_string());
+                text.or(number).or(truth).unwrap_or_else(|| "not known here".to_owned())
             }
         };
         value.chars().take(MAX_VALUE_CHARS).collect()

@@ -118,6 +118,7 @@ fn value(holds: Holds) -> Value {
         Holds::Short(bytes) => json!({ "type": "string", "minLength": 1, "maxLength": bytes }),
         Holds::OneOf(words) => json!({ "enum": words }),
         Holds::Count(least) => json!({ "type": "integer", "minimum": least, "maximum": u32::MAX }),
+        Holds::Upto(most) => json!({ "type": "integer", "minimum": 0, "maximum": most }),
         Holds::Length => json!({ "type": "string", "pattern": "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$" }),
         Holds::Texts => texts(),
         Holds::SomeOf(words) => {

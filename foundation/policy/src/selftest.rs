@@ -1,5 +1,7 @@
 //! The `tests:` of an access file: requests with the answer their author expects, run whenever the file is loaded.
 
+mod mqtt;
+
 use crate::decide::RuleSet;
 use crate::fields::{Fields, Word, name, word, words};
 use crate::mistake::{At, Report};
@@ -50,6 +52,11 @@ impl Test {
             .map_or(Some(UNIX_EPOCH + DEFAULT_NOW), |n| moment(n, report))?;
         let act = fields.optional("act");
         let enforce = endpoint.as_ref().and_then(|e| enforcement(act, e.protocol, report));
+        let said = fields.optional("mqtt");
+        let mqtt = match (&endpoint, enforce) {
+            (Some(endpoint), Some(enforce)) => mqtt::facts(said, endpoint.protocol, enforce, report),
+            _ => None,
+        };
         let rule = fields.optional("rule").and_then(|n| word(n, "rule", report));
         let request = Request {
             caller: caller?,
@@ -65,7 +72,7 @@ impl Test {
             enforce: enforce?,
             ssh: None,
             postgres: None,
-            mqtt: None,
+            mqtt: mqtt?,
         };
         Some(Self {
             at: node.at,
@@ -202,10 +209,13 @@ fn labels(node: &Node, report: &mut Report<'_>) -> BTreeMap<String, String> {
     labels
 }
 
-/// A tunnel, unless the test names an act.
+/// A tunnel, unless the test names an act; of MQTT every act is told apart.
 fn enforcement(node: Option<&Node>, protocol: Protocol, report: &mut Report<'_>) -> Option<Enforcement> {
     let Some(node) = node else {
-        return Some(Enforcement::Tunnel);
+        return Some(match protocol {
+            Protocol::Mqtt => Enforcement::Acts(Enforcement::acts_of(protocol)),
+            _ => Enforcement::Tunnel,
+        });
     };
     let written = word(node, "act", report)?;
     let one = Enforcement::one(protocol, &written.text);

@@ -36,6 +36,8 @@ pub(crate) enum Holds {
     OneOf(&'static [&'static str]),
     /// A whole number, at least this.
     Count(u32),
+    /// A whole number from 0 to this.
+    Upto(u32),
     /// `8h`, `30m`.
     Length,
     /// A list of words.
@@ -152,7 +154,12 @@ pub(crate) const TEST: Shape = Shape {
             "who would serve; else taken from the endpoint",
         ),
         needed("endpoint", Holds::Text, "URL, such as ssh://pump-7.plant-7.internal"),
-        key("act", Holds::Text, "else the question is about a tunnel"),
+        key(
+            "act",
+            Holds::Text,
+            "else the question is about a tunnel, or a connection of MQTT",
+        ),
+        key("mqtt", Holds::Map(&MQTT_OF_TEST), "what an MQTT client says"),
         key("client_ip", Holds::Text, "else 192.0.2.1"),
         key("now", Holds::Text, "else 2026-01-01T12:00:00Z"),
         needed("expect", Holds::OneOf(&["allow", "deny"]), "the answer that is right"),
@@ -172,6 +179,21 @@ pub(crate) const CALLER: Shape = Shape {
         key("groups", Holds::Texts, ""),
         key("labels", Holds::Labels, ""),
         key("site", Holds::Text, "the site the caller never leaves"),
+    ],
+};
+
+pub(crate) const MQTT_OF_TEST: Shape = Shape {
+    what: "mqtt",
+    keys: &[
+        key("client_id", Holds::Text, "'' unless given"),
+        key("username", Holds::Text, "'' unless given"),
+        key(
+            "topic",
+            Holds::Text,
+            "of the message or filter of `act`; else the question is about CONNECT",
+        ),
+        key("qos", Holds::Upto(2), "0 unless given"),
+        key("retain", Holds::Bool, "false unless given"),
     ],
 };
 
@@ -232,7 +254,7 @@ const ENDPOINT: Shape = Shape {
         key(
             "credentials",
             Holds::Maps(&CREDENTIAL),
-            "postgres only: the agent logs in for callers; needs rules",
+            "postgres and mqtt: the agent logs in for callers; needs rules",
         ),
         key(
             "statement_log",
@@ -368,7 +390,7 @@ const LISTENER: Shape = Shape {
     keys: &[
         needed(
             "protocol",
-            Holds::OneOf(&["ssh", "postgres", "tls"]),
+            Holds::OneOf(&["ssh", "postgres", "mqtt", "rdp", "tls"]),
             "the only one spoken there",
         ),
         needed("listen", Holds::Text, "address and port"),

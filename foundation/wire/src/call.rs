@@ -9,7 +9,9 @@ use std::fmt;
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::control::Mode;
 use crate::id::{IdError, SessionId};
+use crate::mqtt::Supposed;
 use crate::refusal::Refused;
+use crate::version::MQTT_FACTS;
 
 /// Most endpoints of one [`EndpointPage`]: a page fits a frame whatever its URLs are.
 pub const MAX_PAGE: usize = 128;
@@ -82,6 +84,10 @@ pub struct ExplainRequest {
     /// One act by name; empty for any. At most 128 bytes.
     #[prost(string, tag = "2")]
     pub act: String,
+    /// What an MQTT client is supposed to say: set together with the requirement [`MQTT_FACTS`]; about a topic only beside
+    /// an act.
+    #[prost(message, optional, tag = "3")]
+    pub mqtt: Option<Supposed>,
 }
 
 /// Asks for a session. Since 1.
@@ -221,7 +227,12 @@ impl CallRequest {
             None => Ok(()),
             Some(Question::Endpoints(request)) => request.check(),
             Some(Question::HostKeys(request)) => request.check(),
-            Some(Question::Explain(request)) => request.check(),
+            Some(Question::Explain(request)) => {
+                let demanded = self.requires.iter().any(|name| name == MQTT_FACTS);
+                let expected = "set where `mqtt-facts` is required, and only there";
+                fields.holds("mqtt", request.mqtt.is_some() == demanded, expected)?;
+                request.check()
+            }
             Some(Question::Connect(request)) => request.check(),
             Some(Question::RoutingToken(request)) => request.check(),
         }
@@ -267,7 +278,10 @@ impl ExplainRequest {
     pub fn check(&self) -> Result<(), CheckError> {
         let fields = Checker::of("ExplainRequest");
         fields.full_text("url", &self.url, check::MAX_URL_BYTES)?;
-        fields.text("act", &self.act, check::MAX_NAME_BYTES)
+        fields.text("act", &self.act, check::MAX_NAME_BYTES)?;
+        let about = self.mqtt.as_ref().and_then(|supposed| supposed.about.as_ref());
+        fields.present("act", about.is_none() || !self.act.is_empty())?;
+        self.mqtt.as_ref().map_or(Ok(()), Supposed::check)
     }
 }
 

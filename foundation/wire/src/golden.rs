@@ -23,6 +23,7 @@ macro_rules! for_every_message {
         }
         $check("open", &samples::open(), MAX_CONTROL_FRAME, Open::check);
         $check("open-cancel", &samples::cancel(), MAX_CONTROL_FRAME, Open::check);
+        $check("open-question", &samples::question(), MAX_CONTROL_FRAME, Open::check);
         for (name, message) in samples::open_answers() {
             $check(name, &message, MAX_CONTROL_FRAME, OpenAnswer::check);
         }
@@ -151,7 +152,13 @@ fn skips_unknown<M: Message + Default + PartialEq + Debug>(
 
 #[test]
 fn golden_holds_no_file_without_a_message() {
-    let mut names: BTreeSet<&str> = BTreeSet::from(["open", "open-cancel", "enroll-request", "enroll-request-proof"]);
+    let mut names: BTreeSet<&str> = BTreeSet::from([
+        "open",
+        "open-cancel",
+        "open-question",
+        "enroll-request",
+        "enroll-request-proof",
+    ]);
     names.extend(samples::controls().iter().map(|(name, _)| *name));
     names.extend(samples::open_answers().iter().map(|(name, _)| *name));
     names.extend(samples::enroll_answers().iter().map(|(name, _)| *name));

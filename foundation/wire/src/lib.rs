@@ -25,6 +25,7 @@ pub mod codec;
 pub mod control;
 pub mod enroll;
 pub mod id;
+pub mod mqtt;
 pub mod open;
 pub mod refusal;
 pub mod upgrade;

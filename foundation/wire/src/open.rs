@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use crate::check::{self, CheckError, Checker, Problem};
 use crate::id::SessionId;
+use crate::mqtt::Supposed;
 pub use crate::refusal::Refused;
-use crate::version::{CANCEL, EXPLAIN};
+use crate::version::{CANCEL, EXPLAIN, MQTT_FACTS};
 
 /// The kinds of caller that a rule can name.
 pub const CALLER_KINDS: &[&str] = &["user", "workload", "unidentified"];
@@ -45,6 +46,10 @@ pub struct Open {
     /// with the requirement [`CANCEL`].
     #[prost(message, optional, tag = "9")]
     pub cancel: Option<CancelKey>,
+    /// Of a question about an `mqtt` endpoint, what its client is supposed to say: set together with the requirements
+    /// [`EXPLAIN`] and [`MQTT_FACTS`]; about a topic only beside the one act in `acts`.
+    #[prost(message, optional, tag = "10")]
+    pub mqtt: Option<Supposed>,
 }
 
 /// What the upstream of a live session takes for a request to cancel (PostgreSQL's CancelRequest). Since 1.
@@ -190,6 +195,22 @@ impl Open {
             .map_err(|_| Checker::of("Open").error("client_port", Problem::Value { expected }))
     }
 
+    fn check_mqtt(&self, fields: &Checker) -> Result<(), CheckError> {
+        let demanded = self.is_question() && self.requires.iter().any(|name| name == MQTT_FACTS);
+        fields.holds(
+            "mqtt",
+            self.mqtt.is_some() == demanded,
+            "set where `explain` and `mqtt-facts` are required, and only there",
+        )?;
+        let about = self.mqtt.as_ref().and_then(|supposed| supposed.about.as_ref());
+        fields.holds(
+            "acts",
+            about.is_none() || self.acts.len() == 1,
+            "one act beside a topic",
+        )?;
+        self.mqtt.as_ref().map_or(Ok(()), Supposed::check)
+    }
+
     /// Bounds every field, the caller's included.
     ///
     /// # Errors
@@ -214,7 +235,8 @@ impl Open {
             self.cancel.is_some() == demanded,
             "set where `cancel` is required, and only there",
         )?;
-        self.cancel.as_ref().map_or(Ok(()), CancelKey::check)
+        self.cancel.as_ref().map_or(Ok(()), CancelKey::check)?;
+        self.check_mqtt(&fields)
     }
 }
 

@@ -11,9 +11,10 @@ use crate::control::{
     Offer, OfferAnswer, OfferedEndpoint, Ping, Pong, RefusedOffer, Renew, Renewed, RootsKept, Welcome,
 };
 use crate::enroll::{EnrollAnswer, EnrollRequest, Enrolled};
+use crate::mqtt::{About, Supposed};
 use crate::open::{Caller, CancelKey, Explained, Open, OpenAnswer};
 use crate::refusal::{Reason, Refused};
-use crate::version::CANCEL;
+use crate::version::{CANCEL, EXPLAIN, MQTT_FACTS};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBERERERERERERERERERERERERERERERERERERERERER sample";
 const CERTIFICATE: &str = "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t";
@@ -142,6 +143,7 @@ pub(crate) fn open() -> Open {
         acts: texts(&["exec", "sftp", "shell"]),
         started_unix_ms: 1_721_000_000_000,
         cancel: None,
+        mqtt: None,
     }
 }
 
@@ -155,6 +157,29 @@ pub(crate) fn cancel() -> Open {
             secret: (0xC0..0xC8).collect(),
         }),
         ..open()
+    }
+}
+
+/// A question about a message of MQTT.
+pub(crate) fn question() -> Open {
+    Open {
+        requires: texts(&[EXPLAIN, MQTT_FACTS]),
+        endpoint_url: "mqtt://broker.plant-7.internal".to_owned(),
+        acts: texts(&["publish"]),
+        mqtt: Some(supposed()),
+        ..open()
+    }
+}
+
+pub(crate) fn supposed() -> Supposed {
+    Supposed {
+        client_id: "pump-7".to_owned(),
+        username: "sensors".to_owned(),
+        about: Some(About {
+            topic: "plant-7/pump-7/state".to_owned(),
+            qos: 1,
+            retain: true,
+        }),
     }
 }
 
@@ -239,7 +264,19 @@ pub(crate) fn call_requests() -> Vec<(&'static str, CallRequest)> {
             request(Question::Explain(ExplainRequest {
                 url: "ssh://pump-7.plant-7.internal".to_owned(),
                 act: "shell".to_owned(),
+                mqtt: None,
             })),
+        ),
+        (
+            "call-request-explain-mqtt",
+            CallRequest {
+                requires: texts(&[MQTT_FACTS]),
+                ..request(Question::Explain(ExplainRequest {
+                    url: "mqtt://broker.plant-7.internal".to_owned(),
+                    act: "publish".to_owned(),
+                    mqtt: Some(supposed()),
+                }))
+            },
         ),
         (
             "call-request-connect",

@@ -21,7 +21,7 @@ pub const VERSION_MAX: u32 = 1;
 /// Features that a peer may demand by name in a `requires` list. Sorted.
 ///
 /// A name is added here together with the code that honours it, never before.
-pub const FEATURES: &[&str] = &[CANCEL, EXPLAIN];
+pub const FEATURES: &[&str] = &[CANCEL, EXPLAIN, MQTT_FACTS];
 
 /// In the `requires` list of an [`Open`](crate::open::Open): nothing is to be opened, only to be answered what the agent's
 /// own file says. An agent that does not know it refuses, so that a question never opens anything.
@@ -30,6 +30,11 @@ pub const EXPLAIN: &str = "explain";
 /// In the `requires` list of an [`Open`](crate::open::Open): nothing is to be opened, only what a live session does is to be
 /// cancelled. An agent that does not know it refuses, so that such an `Open` never opens anything.
 pub const CANCEL: &str = "cancel";
+
+/// In the `requires` list of a [`CallRequest`](crate::call::CallRequest) or an [`Open`](crate::open::Open) that asks whether
+/// something would be let in: the question supposes what an MQTT client says. A peer that does not know it refuses, so that
+/// no answer leaves out what was asked about.
+pub const MQTT_FACTS: &str = "mqtt-facts";
 
 /// Picks the highest version that both peers speak.
 ///

@@ -81,6 +81,15 @@ impl Spoken {
     }
 }
 
+/// What a caller asks about before there is a client: see [`Gate::outlook`].
+#[derive(Clone, Debug, Default)]
+pub struct Inquiry {
+    /// One act; any unless given.
+    pub act: Option<String>,
+    /// What an MQTT client is supposed to say.
+    pub mqtt: Option<MqttFacts>,
+}
+
 /// What a caller could expect of a request; see [`Gate::outlook`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
@@ -221,11 +230,13 @@ impl Gate {
         &self,
         caller: &Caller,
         target: &Target,
-        act: Option<&str>,
+        wanted: &Inquiry,
         client: SocketAddr,
         now: SystemTime,
     ) -> Outlook {
-        let asked = question(caller.facts(), target, client, now, now);
+        let mut asked = question(caller.facts(), target, client, now, now);
+        asked.mqtt.clone_from(&wanted.mqtt);
+        let act = wanted.act.as_deref();
         let policy = self.policy.load();
         let told_apart = asked.enforce != Enforcement::Tunnel;
         let has_act = |allowed: &policy::Allowed| !told_apart || act.is_none_or(|act| allowed.acts.contains(act));

@@ -18,7 +18,7 @@ pub use acts::Acts;
 pub use aftermath::settle;
 pub use caller::{Caller, CallerId, CallerKind, Credential};
 pub(crate) use gate::BUILTIN_SSH_ACTS;
-pub use gate::{AccessRequest, Gate, Outlook, Present, Spoken, Target, decide_again_by, question};
+pub use gate::{AccessRequest, Gate, Inquiry, Outlook, Present, Spoken, Target, decide_again_by, question};
 pub use meters::Meters;
 pub use permit::{Denial, Given, Lost, Permit};
 pub use trail::{AuditUnavailable, Listens, Trail};

@@ -15,7 +15,7 @@ pub use callers::{
 };
 pub use policy::{
     AccessExplained, AgentWord, ExplainAccess, FactSeen, Inventory, InventoryCaller, InventoryEndpoint, MAX_INVENTORY,
-    PartSaid, PolicyFile, PolicyFiles, PolicyTried, RuleAt, RuleSaid, SessionLost,
+    MqttSupposed, PartSaid, PolicyFile, PolicyFiles, PolicyTried, RuleAt, RuleSaid, SessionLost,
 };
 
 /// Longest request body, in bytes.

@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
-use fairlead_identity::name::EndpointUrl;
+use fairlead_identity::name::{EndpointUrl, Protocol};
 use fairlead_policy::{
-    self as policy, CallerKind, Decision, Effect, Enforcement, Explanation, PartExplained, RuleExplained, RuleRef, Seen,
+    self as policy, CallerKind, Decision, Effect, Enforcement, Explanation, MAX_TOPIC_BYTES, MqttAct, MqttFacts,
+    PartExplained, RuleExplained, RuleRef, Seen,
 };
 
 use super::api::{
     AccessExplained, AgentWord, ExplainAccess, FactSeen, Inventory, InventoryCaller, InventoryEndpoint, MAX_INVENTORY,
-    PartSaid, RuleAt, RuleSaid,
+    MqttSupposed, PartSaid, RuleAt, RuleSaid,
 };
 use super::desk::{Office, unix};
 use super::error::ApiError;
@@ -84,6 +85,7 @@ pub(super) async fn explain(
 struct Question {
     endpoint: EndpointUrl,
     act: Option<Enforcement>,
+    mqtt: Option<MqttFacts>,
     at: SystemTime,
     client_ip: IpAddr,
 }
@@ -105,6 +107,8 @@ impl Question {
                 ApiError::invalid(format!("{} has no act `{act}`", endpoint.protocol), help)
             })
         });
+        let act = act.transpose()?;
+        let supposed = asked.mqtt.as_ref().map(|supposed| mqtt(supposed, &endpoint, act));
         let client_ip = asked.client_ip.as_deref().map(|ip| {
             let bad = |_| ApiError::invalid(format!("`{ip}` is not an IP address"), "");
             ip.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(bad)
@@ -114,7 +118,8 @@ impl Question {
         let seconds = seconds.ok_or_else(|| ApiError::invalid("the time is not between 1970 and 9999", ""))?;
         Ok(Self {
             endpoint,
-            act: act.transpose()?,
+            act,
+            mqtt: supposed.transpose()?,
             at: UNIX_EPOCH + Duration::from_secs(seconds),
             client_ip: client_ip.transpose()?.unwrap_or(NOBODYS_ADDRESS),
         })
@@ -157,9 +162,10 @@ impl Question {
         };
         let client = SocketAddr::new(self.client_ip, 40_000);
         let mut request = question(caller, target, client, self.at, self.at);
-        match (self.act, target.builtin) {
-            (Some(act), true) => request.enforce = act,
-            (Some(_), false) => {
+        request.mqtt.clone_from(&self.mqtt);
+        match (self.act, request.enforce) {
+            (Some(act), Enforcement::Acts(_)) => request.enforce = act,
+            (Some(_), Enforcement::Tunnel) => {
                 let note = "this endpoint is a tunnel: nobody here sees its acts, and the answer is the tunnel's";
                 answer.notes.push(note.into());
             }
@@ -167,6 +173,44 @@ impl Question {
         }
         Ok(request)
     }
+}
+
+/// What an MQTT client is supposed to say, as rules read it.
+fn mqtt(supposed: &MqttSupposed, endpoint: &EndpointUrl, act: Option<Enforcement>) -> Result<MqttFacts, ApiError> {
+    if endpoint.protocol != Protocol::Mqtt {
+        let reason = format!(
+            "{} has no client identifier, topic or quality of service",
+            endpoint.protocol
+        );
+        return Err(ApiError::invalid(reason, "leave them out"));
+    }
+    let texts = [&supposed.client_id, &supposed.username]
+        .into_iter()
+        .chain(&supposed.topic);
+    if texts.into_iter().any(|text| text.len() > MAX_TOPIC_BYTES) || supposed.qos > 2 {
+        return Err(ApiError::invalid(
+            "a text has at most 4096 bytes, the quality of service is 0, 1 or 2",
+            "",
+        ));
+    }
+    let act = match (&supposed.topic, act) {
+        (None, _) => None,
+        (Some(topic), Some(Enforcement::Acts([action]))) => Some(MqttAct {
+            action,
+            topic: topic.clone(),
+            qos: supposed.qos,
+            retain: supposed.retain,
+        }),
+        (Some(_), _) => {
+            let help = "say which: publish or subscribe";
+            return Err(ApiError::invalid("a topic is that of an act", help));
+        }
+    };
+    Ok(MqttFacts {
+        client_id: supposed.client_id.clone(),
+        username: supposed.username.clone(),
+        act,
+    })
 }
 
 fn target(endpoint: &EndpointUrl, owner: &Candidate) -> Option<Target> {

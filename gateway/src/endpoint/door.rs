@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::directory::{ASKED_LIMIT, Directory, Reachable, Wanted, shown};
 use super::routing::{self, Full, Route, Routing, Stray, Unrouted};
 use super::{Callers, is_read};
-use crate::access::{AccessRequest, Acts, Caller, Denial, Gate, Outlook, Permit, Spoken, Target};
+use crate::access::{AccessRequest, Acts, Caller, Denial, Gate, Inquiry, Outlook, Permit, Spoken, Target};
 use crate::session::{Session, Sessions};
 
 /// What comes of a request of which nothing but the name is known.
@@ -263,14 +263,14 @@ impl Door {
         &self,
         caller: &Arc<Caller>,
         url: &EndpointUrl,
-        act: Option<&str>,
+        wanted: &Inquiry,
         client: SocketAddr,
     ) -> (Outlook, bool) {
         let mut members = self.find(Wanted::Exactly(url)).await;
         self.sessions.order(&mut members);
         let target = members.into_iter().next();
         let found = target.as_ref().map(|target| {
-            let outlook = self.gate.outlook(caller, target, act, client, self.clock.now());
+            let outlook = self.gate.outlook(caller, target, wanted, client, self.clock.now());
             (outlook, self.sessions.is_online(target))
         });
         match found {

@@ -121,8 +121,7 @@ async fn a_crowd_behind_one_agent_is_kept_and_comes_back_after_its_broker() {
         stage.lab.sessions().await.is_empty().then_some(())
     })
     .await;
-    // Open: of 1,000 at once some 930 come back; the rest are told "unavailable" although no session of before is left.
-    let mut clients = crowd(&stage, &people, size.min(900), KEEP_ALIVE).await;
+    let mut clients = crowd(&stage, &people, size, KEEP_ALIVE).await;
     all_live(&mut clients).await;
     drop(clients);
     stage.strike().await;

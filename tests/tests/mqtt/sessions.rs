@@ -26,6 +26,18 @@ async fn paho_speaks_through_a_websocket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paho_speaks_both_versions_at_every_quality_of_service() {
+    let stage = Stage::set().await;
+    for transport in ["tcp", "websockets"] {
+        for version in ["4", "5"] {
+            let said = run(stage.paho(include_str!("flows.py"), &stage.valve, &[transport, version])).await;
+            assert_eq!(said.succeeded().text().trim(), "done", "{transport} {version}");
+        }
+    }
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forward_of_stock_ssh_is_read_like_any_other_way() {
     let stage = Stage::set().await;
     let port = {

@@ -19,12 +19,16 @@ async fn allowed_topics_flow_at_every_quality_of_service_in_both_versions() {
             run(stage.mosquitto("mosquitto_pub", &stage.pump, version, &publish))
                 .await
                 .succeeded();
-            let subscribe = ["-t", "news/#", "-q", qos, "-C", "1", "-W", "60", "-i", "valve"];
-            let subscribe = [&subscribe[..], &["-t", &topic]].concat();
+            let subscribe = [
+                "-t", &topic, "-q", qos, "-C", "1", "-W", "60", "-i", "valve", "-F", "%q %p",
+            ];
             let heard = run(stage.mosquitto("mosquitto_sub", &stage.valve, version, &subscribe)).await;
-            assert!(heard.succeeded().text().starts_with("word-"), "{version} {qos}");
+            assert_eq!(heard.succeeded().text().trim(), format!("{qos} {word}"), "{version}");
         }
     }
+    let all = ["-t", "news/#", "-q", "2", "-C", "6", "-W", "60", "-i", "valve"];
+    let heard = run(stage.mosquitto("mosquitto_sub", &stage.valve, "5", &all)).await;
+    assert_eq!(heard.succeeded().text().lines().count(), 6);
     let gateway = stage.lab.gateway_audit();
     let permit = gateway.awaited("session.permit", None).await;
     assert_eq!(permit.text("caller"), "pump");

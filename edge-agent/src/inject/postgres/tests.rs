@@ -56,6 +56,7 @@ fn asked() -> Asked {
             ],
         }),
         mqtt: None,
+        supposed: None,
     }
 }
 

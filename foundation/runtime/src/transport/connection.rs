@@ -67,10 +67,15 @@ impl Connection {
         }
     }
 
-    /// How many streams the peer may have open from now on. Each costs memory, used or not.
+    /// How many streams the peer may have open from now on: `count` at any time, and up to a seventh more, which whoever
+    /// accepts them turns away. Each costs memory, used or not.
     pub fn permit_streams(&self, count: u32) {
         match self {
-            Self::Quic(connection) => connection.set_max_concurrent_bi_streams(VarInt::from_u32(count)),
+            Self::Quic(connection) => {
+                // quinn tells the peer of streams that ended only once they are more than an eighth of what it permits.
+                let withheld = count.div_ceil(7);
+                connection.set_max_concurrent_bi_streams(VarInt::from_u32(count.saturating_add(withheld)));
+            }
             Self::WebSocket(connection) => connection.permit_streams(count),
         }
     }

@@ -45,6 +45,29 @@ async fn delivery_is_told_from_a_peer_that_reads_no_further() {
 }
 
 #[tokio::test]
+async fn as_many_streams_as_are_permitted_can_be_open_whatever_ended_before() {
+    const PERMITTED: u32 = 300;
+    let pair = Pair::new().await;
+    let (gateway, agent) = over(&pair);
+    agent.permit_streams(PERMITTED);
+    // What has ended and is not told of yet is something else each time.
+    for before in [0, 1, 20, 37, 38, 43, 44, 150, PERMITTED] {
+        for _ in 0..before {
+            let (ours, theirs) = stream(&gateway, &agent).await;
+            for (send, mut receive) in [ours, theirs] {
+                send.abort(0);
+                receive.stop(0);
+            }
+        }
+        let mut held = Vec::new();
+        for number in 0..PERMITTED {
+            let opened = tokio::time::timeout(Duration::from_secs(5), stream(&gateway, &agent)).await;
+            held.push(opened.unwrap_or_else(|_| panic!("{number} of {PERMITTED} after {before} that ended")));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_lost_connection_is_told_from_an_abandoned_stream() {
     let pair = Pair::new().await;
     let (gateway, agent) = over(&pair);

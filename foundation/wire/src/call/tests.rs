@@ -1,4 +1,5 @@
 use super::*;
+use crate::mqtt::About;
 use crate::samples::{self, texts};
 
 #[test]
@@ -35,10 +36,45 @@ fn requests_are_bounded() {
     assert_eq!(spoiled(|m| routes(m, &"x".repeat(257))), "url");
     fn explains(m: &mut CallRequest, url: &str, act: &str) {
         let (url, act) = (url.to_owned(), act.to_owned());
-        m.question = Some(Question::Explain(ExplainRequest { url, act }));
+        m.question = Some(Question::Explain(ExplainRequest { url, act, mqtt: None }));
     }
     assert_eq!(spoiled(|m| explains(m, "", "shell")), "url");
     assert_eq!(spoiled(|m| explains(m, "ssh://a.b.internal", &"x".repeat(129))), "act");
+    fn supposes(m: &mut CallRequest, act: &str, change: fn(&mut Supposed)) {
+        let mut supposed = samples::supposed();
+        change(&mut supposed);
+        let (url, act) = ("mqtt://a.b.internal".to_owned(), act.to_owned());
+        m.requires = vec![MQTT_FACTS.to_owned()];
+        m.question = Some(Question::Explain(ExplainRequest {
+            url,
+            act,
+            mqtt: Some(supposed),
+        }));
+    }
+    fn about(supposed: &mut Supposed) -> &mut About {
+        supposed.about.as_mut().unwrap()
+    }
+    assert_eq!(spoiled(|m| supposes(m, "", |_| ())), "act");
+    assert_eq!(spoiled(|m| supposes(m, "publish", |s| about(s).topic.clear())), "topic");
+    assert_eq!(
+        spoiled(|m| supposes(m, "publish", |s| about(s).topic = "x".repeat(4097))),
+        "topic"
+    );
+    assert_eq!(spoiled(|m| supposes(m, "publish", |s| about(s).qos = 3)), "qos");
+    assert_eq!(
+        spoiled(|m| supposes(m, "publish", |s| s.client_id = "x".repeat(4097))),
+        "client_id"
+    );
+    assert_eq!(
+        spoiled(|m| supposes(m, "publish", |s| s.username = "a\nb".to_owned())),
+        "username"
+    );
+    // A gateway that does not know the feature would answer another question.
+    let unannounced = |m: &mut CallRequest| {
+        supposes(m, "publish", |_| ());
+        m.requires.clear();
+    };
+    assert_eq!(spoiled(unannounced), "mqtt");
     let site = "x".repeat(129);
     let request = CallRequest {
         question: Some(Question::Endpoints(EndpointsRequest { site })),

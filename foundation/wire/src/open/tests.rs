@@ -47,6 +47,25 @@ fn a_cancel_comes_with_its_requirement_and_is_bounded() {
 }
 
 #[test]
+fn what_an_mqtt_client_is_supposed_to_say_comes_with_a_question_only() {
+    assert_eq!(samples::question().check(), Ok(()));
+    let spoiled = |spoil: fn(&mut Open)| {
+        let mut open = samples::question();
+        spoil(&mut open);
+        open.check().unwrap_err().field
+    };
+    assert_eq!(spoiled(|m| m.requires = texts(&[MQTT_FACTS])), "mqtt");
+    assert_eq!(spoiled(|m| m.requires = texts(&[EXPLAIN])), "mqtt");
+    assert_eq!(spoiled(|m| m.mqtt = None), "mqtt");
+    assert_eq!(spoiled(|m| m.acts.clear()), "acts");
+    assert_eq!(spoiled(|m| m.acts = texts(&["publish", "subscribe"])), "acts");
+    assert_eq!(
+        spoiled(|m| m.mqtt.as_mut().unwrap().about.as_mut().unwrap().qos = 3),
+        "qos"
+    );
+}
+
+#[test]
 fn the_caller_inside_is_bounded() {
     assert_eq!(spoiled_caller(|m| m.name.clear()), "Caller.name");
     assert_eq!(spoiled_caller(|m| m.name = "x".repeat(129)), "Caller.name");

@@ -18,10 +18,28 @@ pub struct ExplainAccess {
     pub to: String,
     /// One act, where the endpoint enforces acts; every act unless given.
     pub act: Option<String>,
+    /// What an MQTT client is supposed to say; for endpoints `mqtt://` only.
+    pub mqtt: Option<MqttSupposed>,
     /// When, in unix seconds; now unless given.
     pub at: Option<i64>,
     /// The caller's address; 192.0.2.1, which is nobody's, unless given.
     pub client_ip: Option<String>,
+}
+
+/// What an MQTT client is supposed to say. Without a topic the question is about the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MqttSupposed {
+    /// The client's name; empty where the broker shall choose one.
+    pub client_id: String,
+    /// The user name; empty where none is sent.
+    pub username: String,
+    /// The topic of a message or the filter of a subscription, as `act` says; at most 4096 bytes.
+    pub topic: Option<String>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether the broker keeps the message.
+    pub retain: bool,
 }
 
 /// A decision and why. Nothing is opened and nothing audited.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fairlead_identity::name::{EndpointUrl, Label, Protocol};
+use fairlead_policy::{Enforcement, MqttAct, MqttFacts};
 use fairlead_runtime::transport::Sender;
 use fairlead_wire::call::{
     Body, CallAnswer, CallRequest, EndpointPage, ExplainRequest, Foreseen, HostKeys, HostKeysRequest, MAX_PAGE,
@@ -12,6 +13,7 @@ use fairlead_wire::call::{
 use fairlead_wire::check::MAX_FEW;
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::control::Mode;
+use fairlead_wire::mqtt::Supposed;
 use fairlead_wire::refusal::Reason;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
@@ -76,8 +78,18 @@ impl Peer {
         let Ok(url) = asked.url.parse::<EndpointUrl>() else {
             return Outlook::Denied;
         };
-        let act = Some(asked.act.as_str()).filter(|act| !act.is_empty());
-        match self.door.outlook(&caller, &url, act, client).await {
+        let wanted = access::Inquiry {
+            act: Some(asked.act.clone()).filter(|act| !act.is_empty()),
+            mqtt: match &asked.mqtt {
+                None => None,
+                Some(supposed) => match supposed_facts(supposed, &asked.act) {
+                    Some(facts) => Some(facts),
+                    // MQTT has no such act, so nobody may do it.
+                    None => return Outlook::Denied,
+                },
+            },
+        };
+        match self.door.outlook(&caller, &url, &wanted, client).await {
             (access::Outlook::Denied, _) => Outlook::Denied,
             (_, false) => Outlook::Offline,
             (access::Outlook::Allowed, true) => Outlook::Allowed,
@@ -165,6 +177,26 @@ impl Peer {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// What an MQTT client is supposed to say, as rules read it; `None` where the act beside a topic is none of MQTT's.
+fn supposed_facts(supposed: &Supposed, act: &str) -> Option<MqttFacts> {
+    let about = match &supposed.about {
+        None => None,
+        Some(about) => Some(MqttAct {
+            action: Enforcement::acts_of(Protocol::Mqtt)
+                .iter()
+                .find(|known| **known == act)?,
+            topic: about.topic.clone(),
+            qos: u8::try_from(about.qos).ok()?,
+            retain: about.retain,
+        }),
+    };
+    Some(MqttFacts {
+        client_id: supposed.client_id.clone(),
+        username: supposed.username.clone(),
+        act: about,
+    })
 }
 
 async fn page(send: &mut Sender, endpoints: Vec<Reachable>) -> Result<(), Refusal> {

@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use fairlead_identity::name::EndpointUrl;
+use fairlead_wire::mqtt::Supposed;
 use fairlead_wire::open::{self, Open};
-use fairlead_wire::version::EXPLAIN;
+use fairlead_wire::version::{EXPLAIN, MQTT_FACTS};
 
 use crate::access::Permit;
 
@@ -19,15 +20,18 @@ pub struct Question {
     pub client: std::net::SocketAddr,
     /// The acts asked about; none for a tunnel.
     pub acts: Vec<String>,
+    /// What an MQTT client is supposed to say; about a topic only beside one act.
+    pub mqtt: Option<Supposed>,
     /// The moment asked about.
     pub at: SystemTime,
 }
 
 impl Question {
     pub(super) fn message(self) -> Open {
+        let supposes = self.mqtt.as_ref().map(|_| MQTT_FACTS);
         Open {
-            // INVARIANT: with this an agent opens nothing, and one that does not know it refuses.
-            requires: vec![EXPLAIN.to_owned()],
+            // INVARIANT: with the first an agent opens nothing, and one that does not know them refuses.
+            requires: [EXPLAIN].into_iter().chain(supposes).map(str::to_owned).collect(),
             session: rand::random::<[u8; 16]>().to_vec(),
             endpoint_url: self.endpoint.to_string(),
             caller: Some(self.caller),
@@ -36,6 +40,7 @@ impl Question {
             acts: self.acts,
             started_unix_ms: unix_ms(self.at),
             cancel: None,
+            mqtt: self.mqtt,
         }
     }
 }
@@ -64,5 +69,6 @@ pub(in crate::link) fn open_message(permit: &Permit) -> Open {
         acts: permit.acts().iter().cloned().collect(),
         started_unix_ms: unix_ms(permit.started()),
         cancel: None,
+        mqtt: None,
     }
 }
