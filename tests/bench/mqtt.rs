@@ -87,7 +87,7 @@ pub(crate) async fn measure(effort: Effort) -> Value {
     let stage = Stage::set(dir.path()).await;
     let mut loads = serde_json::Map::new();
     for qos in [0, 1] {
-        loads.insert(format!("qos {qos}"), side_by_side(&stage, qos, effort).await);
+        loads.insert(format!("qos {qos}"), side_by_side(&stage, qos, &effort).await);
     }
     json!({ "clients": CLIENTS, "payload_bytes": PAYLOAD, "loads": loads })
 }
@@ -262,11 +262,11 @@ fn batch(number: usize, qos: u8, first: u16) -> Vec<u8> {
 }
 
 /// Every way in its turn, then the table.
-async fn side_by_side(stage: &Stage, qos: u8, effort: Effort) -> Value {
+async fn side_by_side(stage: &Stage, qos: u8, effort: &Effort) -> Value {
     let mut taken: Vec<Vec<Figures>> = vec![Vec::new(); WAYS.len()];
     for _ in 0..effort.rounds {
         for (way, taken) in WAYS.iter().zip(&mut taken) {
-            taken.push(stage.run(*way, qos, effort.seconds).await);
+            taken.push(stage.run(*way, qos, effort.seconds_or(10)).await);
         }
     }
     let middle = |runs: &[Figures], of: &dyn Fn(&Figures) -> f64| median(runs.iter().map(of).collect());

@@ -85,18 +85,18 @@ pub(crate) async fn measure(effort: Effort) -> Value {
     for (load, arguments) in LOADS {
         loads.insert(
             (*load).to_owned(),
-            side_by_side(load, arguments, &ways, effort, dir.path()).await,
+            side_by_side(load, arguments, &ways, &effort, dir.path()).await,
         );
     }
     json!({ "clients": CLIENTS, "scale": SCALE, "loads": loads })
 }
 
 /// Every way in its turn, then the table.
-async fn side_by_side(load: &str, arguments: &[&str], ways: &[Way], effort: Effort, dir: &Path) -> Value {
+async fn side_by_side(load: &str, arguments: &[&str], ways: &[Way], effort: &Effort, dir: &Path) -> Value {
     let mut taken: Vec<Vec<Figures>> = vec![Vec::new(); ways.len()];
     for _ in 0..effort.rounds {
         for (way, taken) in ways.iter().zip(&mut taken) {
-            taken.push(pgbench(way, arguments, effort.seconds, dir).await);
+            taken.push(pgbench(way, arguments, effort.seconds_or(10), dir).await);
         }
     }
     let middle = |runs: &[Figures], of: fn(&Figures) -> f64| median(runs.iter().map(of).collect());

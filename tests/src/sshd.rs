@@ -73,6 +73,14 @@ impl Sshd {
         );
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("sshd runs")
+    }
+
     /// The upstream URL of agent.yaml.
     pub fn upstream(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
