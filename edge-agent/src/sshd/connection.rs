@@ -14,6 +14,7 @@ use super::outlet::{Outlet, STDERR};
 use super::process::{self, Request};
 use super::program::Wiring;
 use super::settings::{Act, UnderWay};
+use super::switching::{self, RunAs, What};
 use super::{Acts, Login, Settings, sftp};
 use fairlead_runtime::channel::Flow;
 
@@ -77,14 +78,34 @@ impl Connection {
         registered || !self.settings.user_cas.is_empty()
     }
 
-    pub(super) fn prove_key(&mut self, user: &str, key: &PublicKey) -> Auth {
-        let verdict = judge_key(&self.settings, &self.login, user, key);
+    pub(super) async fn prove_key(&mut self, user: &str, key: &PublicKey) -> Auth {
+        let judged = judge_key(&self.login, key);
+        self.admit(user, judged).await
+    }
+
+    pub(super) async fn prove_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        let judged = judge_certificate(&self.settings, &self.login, certificate, SystemTime::now());
+        self.admit(user, judged).await
+    }
+
+    /// Admits a caller, if it is the one, as the user whose name it came with.
+    async fn admit(&mut self, user: &str, judged: Result<(), String>) -> Auth {
+        let verdict = match judged {
+            Err(why) => Verdict::Refused(why),
+            Ok(()) => match self.choose(user).await {
+                Ok(run_as) => Verdict::Admitted(run_as),
+                Err(why) => Verdict::WrongUser(format!("fairlead: denied: {why} (session {})", self.login.session)),
+            },
+        };
         self.conclude(verdict)
     }
 
-    pub(super) fn prove_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
-        let verdict = judge_certificate(&self.settings, &self.login, user, certificate, SystemTime::now());
-        self.conclude(verdict)
+    /// On a thread of its own: the user database may be on a network.
+    async fn choose(&self, user: &str) -> Result<RunAs, String> {
+        let (settings, login, user) = (Arc::clone(&self.settings), self.login.clone(), user.to_owned());
+        let choose = move || switching::choose(&settings, &login, &user).map_err(|refusal| refusal.to_string());
+        let chosen = self.owners.blocking.blocking("user lookup", choose).await;
+        chosen.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
     }
 
     /// Turns a verdict into an answer. A caller under a wrong user name is let through authentication, because only then
@@ -92,7 +113,7 @@ impl Connection {
     fn conclude(&mut self, verdict: Verdict) -> Auth {
         self.standing.note(&verdict);
         let answer = match &verdict {
-            Verdict::Admitted | Verdict::WrongUser(_) => Auth::Accept,
+            Verdict::Admitted(_) | Verdict::WrongUser(_) => Auth::Accept,
             Verdict::Refused(why) => {
                 tracing::debug!(why, "an SSH login was refused");
                 Auth::reject()
@@ -108,10 +129,16 @@ impl Connection {
 
     /// Makes room for a channel; nobody gets one before the caller is proven.
     pub(super) fn open_channel(&mut self, half: ChannelWriteHalf<Msg>) -> Result<(), NoChannel> {
-        if self.verdict != Some(Verdict::Admitted) {
-            return Err(NoChannel::Stranger);
-        }
+        self.run_as().ok_or(NoChannel::Stranger)?;
         self.channels.open(half)
+    }
+
+    /// As whom programs run; nobody, before the caller is proven.
+    fn run_as(&self) -> Option<&RunAs> {
+        match &self.verdict {
+            Some(Verdict::Admitted(run_as)) => Some(run_as),
+            _ => None,
+        }
     }
 
     /// The client closed a channel.
@@ -146,7 +173,10 @@ impl Connection {
             return session.channel_failure(id);
         };
         let (intake, ending) = (Arc::clone(&entry.intake), entry.ending.clone());
-        let under_way = match self.permit(act) {
+        let Some(run_as) = self.run_as().cloned() else {
+            return session.channel_failure(id);
+        };
+        let under_way = match self.permit(act, &run_as.account.name) {
             Ok(under_way) => under_way,
             Err(why) => return self.deny(id, &why, session),
         };
@@ -161,25 +191,27 @@ impl Connection {
         let outlet = Outlet::new(half, session.handle());
         let blocking = self.owners.blocking.clone();
         let started = match act {
-            Act::Sftp => {
-                let home = self.settings.account.home.clone();
+            Act::Sftp if !run_as.switched => {
+                let home = run_as.account.home;
                 self.owners.programs.spawn("ssh sftp", async move {
                     sftp::run(&intake, outlet, &ending, home, blocking).await;
                     drop((occupancy, under_way));
                 })
             }
-            Act::Shell | Act::Exec { .. } => {
-                let command = if let Act::Exec { command } = act {
-                    Some(command)
-                } else {
-                    None
+            Act::Shell | Act::Exec { .. } | Act::Sftp => {
+                let what = match act {
+                    Act::Shell => What::Shell,
+                    Act::Exec { command } => What::Command(command),
+                    Act::Sftp => What::Files,
                 };
                 let request = Request {
-                    account: &self.settings.account,
+                    run_as: &run_as,
+                    users: &self.settings.users,
                     login: &self.login,
-                    command,
+                    what,
                     environment,
-                    terminal,
+                    // Files are served over pipes, whatever the client asked for before.
+                    terminal: terminal.filter(|_| act != Act::Sftp),
                 };
                 let program = match process::start(request) {
                     Ok(program) => program,
@@ -207,12 +239,12 @@ impl Connection {
     }
 
     /// The gateway's permission, then the agent's own rules, which also record the act.
-    fn permit(&self, act: Act<'_>) -> Result<UnderWay, String> {
+    fn permit(&self, act: Act<'_>, user: &str) -> Result<UnderWay, String> {
         if !self.login.acts.contains(act.name()) {
-            self.acts.refused(act, &self.settings.account.name);
+            self.acts.refused(act, user);
             return Err(format!("{} is not permitted", act.name()));
         }
-        self.acts.begin(act, &self.settings.account.name)
+        self.acts.begin(act, user)
     }
 
     /// Denies an act that is not even looked at, unless something runs on the channel already.
