@@ -121,10 +121,8 @@ fn directory(account: &Account, switched: bool) -> (PathBuf, Option<String>) {
     let home = account.home.as_path();
     let is_open = if switched {
         // Only the user knows whether it may go there; that it is there is all that can be said before.
-        home.is_dir()
-            .then_some(())
-            .filter(|()| home.is_absolute())
-            .ok_or(Errno::ENOENT)
+        let is_there = home.is_absolute() && home.is_dir();
+        is_there.then_some(()).ok_or(Errno::ENOENT)
     } else {
         access(home, AccessFlags::X_OK)
     };

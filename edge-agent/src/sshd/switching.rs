@@ -63,14 +63,11 @@ impl fmt::Display for Refusal {
                 f,
                 "switching-not-enabled: this device logs everybody in as '{own}': connect as {own}@ or {caller}@ instead"
             ),
-            Self::NotListed { listed } => {
-                write!(
-                    f,
-                    "user-not-listed: this device logs callers in as {} only",
-                    listed.join("@, ")
-                )?;
-                f.write_str(if listed.is_empty() { "" } else { "@" })
-            }
+            Self::NotListed { listed } => write!(
+                f,
+                "user-not-listed: this device logs callers in as {}@ only",
+                listed.join("@, ")
+            ),
             Self::RootNotEnabled => f.write_str("root-not-enabled: the owner of this device lets nobody become root"),
             Self::Unknown(name) => write!(f, "user-unknown: this device has no user '{name}'"),
             Self::NoLogin(name) => write!(f, "user-without-login: the user '{name}' has no shell to log in to"),
@@ -105,7 +102,7 @@ pub(super) fn choose(settings: &Settings, login: &Login, user: &str) -> Result<R
         }
         _ if user == "root" => return Err(Refusal::RootNotEnabled),
         // A caller's own name means whoever callers usually are.
-        [only] if user == login.caller => only,
+        [only] if user == login.caller => only.as_str(),
         _ => {
             let own = settings.own_login.then(|| own.name.clone());
             let listed = own.into_iter().chain(listed.iter().cloned()).collect();

@@ -1,7 +1,9 @@
 //! Who does not become whom, and what the caller reads.
 
-use fairlead_tests::clients::Finished;
+use fairlead_tests::clients::{Finished, run};
 use fairlead_tests::netns;
+use fairlead_tests::programs::{PATIENCE, until};
+use nix::sys::signal::Signal;
 
 use crate::stage::{LISTED, Stage};
 
@@ -17,41 +19,44 @@ fn refused(finished: &Finished, reason: &str, word: &str) {
 
 #[test]
 fn nobody_becomes_who_is_not_listed_not_there_or_not_for_it() {
-    netns::alone("refusals::nobody_becomes_who_is_not_listed_not_there_or_not_for_it", async {
-        let stage = Stage::set(LISTED, None).await;
-        // The agent is root, so that its own account is a service's.
-        for (user, reason, word) in [
-            ("root", "root-not-enabled", "lets nobody become root"),
-            ("toor", "root-not-enabled", "lets nobody become root"),
-            ("gone", "user-unknown", "'gone'"),
-            ("mate", "user-without-login", "'mate'"),
-            ("daemon", "user-not-listed", "deckhand@"),
-            ("alice", "user-not-listed", "deckhand@"),
-            ("-l", "user-not-listed", "deckhand@"),
-            ("deckhand ", "user-not-listed", "deckhand@"),
-        ] {
-            let mut ssh = stage.alice.ssh_command(&["-l", user, "pump-7.default.internal", "id -u"]);
-            let said = fairlead_tests::clients::run({
-                ssh.kill_on_drop(true);
-                ssh
-            })
-            .await;
-            refused(&said, reason, word);
-        }
-        let denied = stage.device.audit(&["root-not-enabled"]);
-        assert!(!denied.is_empty(), "the refusal is in the device's audit log");
-        // What PAM says is the account's, and said by su.
-        let late = stage.on_as("late", "id -u").await;
-        assert!(late.stderr.contains("account has expired"), "{}", late.stderr);
-        assert_eq!((late.code(), late.text().as_str()), (Some(1), ""));
-        assert_eq!(stage.on_as("deckhand", "id -un").await.succeeded().text(), "deckhand\n");
-    });
+    netns::alone(
+        "refusals::nobody_becomes_who_is_not_listed_not_there_or_not_for_it",
+        async {
+            let stage = Stage::set(LISTED, None).await;
+            // The agent is root, so that its own account is a service's.
+            for (user, reason, word) in [
+                ("root", "root-not-enabled", "lets nobody become root"),
+                ("toor", "root-not-enabled", "lets nobody become root"),
+                ("gone", "user-unknown", "'gone'"),
+                ("mate", "user-without-login", "'mate'"),
+                ("daemon", "user-not-listed", "deckhand@"),
+                ("alice", "user-not-listed", "deckhand@"),
+                ("-l", "user-not-listed", "deckhand@"),
+                ("deckhand --", "user-not-listed", "deckhand@"),
+            ] {
+                // ssh itself refuses such names on its command line; its file may have them.
+                let user = format!("User=\"{user}\"");
+                let said = run(stage
+                    .alice
+                    .ssh_command(&["-o", &user, "pump-7.default.internal", "id -u"]))
+                .await;
+                refused(&said, reason, word);
+            }
+            let denied = stage.device.audit(&["root-not-enabled"]);
+            assert!(!denied.is_empty(), "the refusal is in the device's audit log");
+            // What PAM says is the account's, and said by su.
+            let late = stage.on_as("late", "id -u").await;
+            assert!(late.stderr.contains("Your account has expired"), "{}", late.stderr);
+            assert_eq!((late.code(), late.text().as_str()), (Some(1), ""));
+            assert_eq!(stage.on_as("deckhand", "id -un").await.succeeded().text(), "deckhand\n");
+        },
+    );
 }
 
 #[test]
 fn an_agent_without_the_privilege_says_so() {
     netns::alone("refusals::an_agent_without_the_privilege_says_so", async {
-        let stage = Stage::set("deckhand", Some("setuid")).await;
+        let stage = Stage::set("users: [deckhand]", Some("setuid")).await;
         let said = stage.on_as("deckhand", "id -u").await;
         refused(&said, "switching-unprivileged", "user-switching.conf");
     });
@@ -60,7 +65,7 @@ fn an_agent_without_the_privilege_says_so() {
 #[test]
 fn without_a_list_there_is_no_switching() {
     netns::alone("refusals::without_a_list_there_is_no_switching", async {
-        let stage = Stage::set("], allow_service_account: true, users: [", None).await;
+        let stage = Stage::set("allow_service_account: true, users: []", None).await;
         let said = stage.on_as("deckhand", "id -u").await;
         refused(&said, "switching-not-enabled", "connect as root@ or alice@");
         assert_eq!(stage.on_as("alice", "id -un").await.succeeded().text(), "root\n");
@@ -70,17 +75,22 @@ fn without_a_list_there_is_no_switching() {
 #[test]
 fn rules_say_who_becomes_whom() {
     netns::alone("refusals::rules_say_who_becomes_whom", async {
-        let stage = Stage::set("deckhand, root", None).await;
+        let stage = Stage::set("users: [deckhand, root]", None).await;
         assert_eq!(stage.on_as("root", "id -un").await.succeeded().text(), "root\n");
         let rule = "upstream: { url: \"builtin:ssh\" }, rules: [ { name: deck, effect: allow, expressions: [\"ssh.user == 'deckhand'\"] } ]";
         stage.device.change("upstream: { url: \"builtin:ssh\" }", rule);
-        stage.agent.signal(nix::sys::signal::Signal::SIGHUP);
-        fairlead_tests::programs::until("the rule holds", fairlead_tests::programs::PATIENCE, async || {
+        stage.agent.signal(Signal::SIGHUP);
+        until("the rule holds", PATIENCE, async || {
             (stage.on_as("root", "id -un").await.code() == Some(77)).then_some(())
         })
         .await;
         let said = stage.on_as("root", "id -un").await;
-        assert!(said.stderr.contains("fairlead: denied: exec is not permitted by this device"), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains("fairlead: denied: exec is not permitted by this device"),
+            "{}",
+            said.stderr
+        );
         assert_eq!(stage.on_as("deckhand", "id -un").await.succeeded().text(), "deckhand\n");
         let allowed = stage.device.audit(&["session.act", "\"allow\"", "deckhand"]);
         assert!(!allowed.is_empty(), "the act is recorded with its user");

@@ -10,8 +10,8 @@ use fairlead_tests::programs::{AgentHome, DEVICE, Daemon, GatewayHome, UserHome,
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Who may be asked for: an ordinary user, and others of whom one thing is wrong each; `gone` is in no file.
-pub(crate) const LISTED: &str = "deckhand, gone, mate, late, toor";
+/// `builtin_ssh` with those who may be asked for: an ordinary user, and others of whom one thing is wrong each; `gone` is in no file.
+pub(crate) const LISTED: &str = "users: [deckhand, gone, mate, late, toor]";
 /// deckhand's user id.
 pub(crate) const DECKHAND: u32 = 41_200;
 
@@ -36,18 +36,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Callers may become these users; the agent has the drop-in's capabilities `without` one.
-    pub(crate) async fn set(users: &str, without: Option<&str>) -> Self {
+    /// The agent's file has this in `builtin_ssh`, and the agent the drop-in's capabilities `without` one.
+    pub(crate) async fn set(builtin_ssh: &str, without: Option<&str>) -> Self {
         netns::be_the_middle().await;
         let machine = tempfile::Builder::new().prefix("fairlead-machine-").tempdir().unwrap();
         fs::set_permissions(machine.path(), Permissions::from_mode(0o755)).unwrap();
-        for (file, line) in [
-            ("passwd", passwd as fn(&Path, usize) -> String),
-            ("shadow", shadow),
-            ("group", group),
-        ] {
-            bind(machine.path(), file, line).await;
-        }
+        bind(machine.path(), "passwd", passwd).await;
+        bind(machine.path(), "shadow", shadow).await;
+        bind(machine.path(), "group", group).await;
         let home = machine.path().join("deckhand");
         fs::create_dir(&home).unwrap();
         fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
@@ -59,7 +55,7 @@ impl Stage {
         let device = home
             .agent(&dir.path().join("device"), DEVICE, &AgentHome::builtin(DEVICE))
             .await;
-        device.change("allow_service_account: true", &format!("users: [{users}]"));
+        device.change("allow_service_account: true", builtin_ssh);
         let command = confined(&device, machine.path(), without);
         let agent = Daemon::start(command, &device.path("agent.log"));
         let alice = home.user(&dir.path().join("alice"), "alice", "field").await;
@@ -137,14 +133,20 @@ fn confined(device: &AgentHome, machine: &Path, without: Option<&str>) -> Comman
         .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
         .expect("a set");
     let kept = set.split(' ').filter_map(|name| name.strip_prefix("CAP_"));
-    let kept = kept.map(str::to_lowercase).filter(|name| Some(name.as_str()) != without);
+    let kept = kept
+        .map(str::to_lowercase)
+        .filter(|name| Some(name.as_str()) != without);
     let bounds: String = kept.map(|name| format!(",+{name}")).collect();
 
     let run = device.command("run");
     let program = machine.join("fairlead-agent");
     fs::copy(run.as_std().get_program(), &program).unwrap();
     let mut setpriv = stock("setpriv");
-    setpriv.args([format!("--bounding-set=-all{bounds}"), "--inh-caps=-all".into(), "--".into()]);
+    setpriv.args([
+        format!("--bounding-set=-all{bounds}"),
+        "--inh-caps=-all".into(),
+        "--".into(),
+    ]);
     setpriv.arg(program).args(run.as_std().get_args());
     setpriv
 }
