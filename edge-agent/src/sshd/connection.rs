@@ -92,20 +92,16 @@ impl Connection {
     async fn admit(&mut self, user: &str, judged: Result<(), String>) -> Auth {
         let verdict = match judged {
             Err(why) => Verdict::Refused(why),
-            Ok(()) => match self.choose(user).await {
-                Ok(run_as) => Verdict::Admitted(run_as),
-                Err(why) => Verdict::WrongUser(format!("fairlead: denied: {why} (session {})", self.login.session)),
-            },
+            Ok(()) => {
+                let (settings, login) = (Arc::clone(&self.settings), self.login.clone());
+                let chosen = choose(self.owners.blocking.clone(), settings, login, user.to_owned()).await;
+                chosen.map_or_else(
+                    |why| Verdict::WrongUser(format!("fairlead: denied: {why} (session {})", self.login.session)),
+                    Verdict::Admitted,
+                )
+            }
         };
         self.conclude(verdict)
-    }
-
-    /// On a thread of its own: the user database may be on a network.
-    async fn choose(&self, user: &str) -> Result<RunAs, String> {
-        let (settings, login, user) = (Arc::clone(&self.settings), self.login.clone(), user.to_owned());
-        let choose = move || switching::choose(&settings, &login, &user).map_err(|refusal| refusal.to_string());
-        let chosen = self.owners.blocking.blocking("user lookup", choose).await;
-        chosen.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
     }
 
     /// Turns a verdict into an answer. A caller under a wrong user name is let through authentication, because only then
@@ -279,4 +275,15 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// As whom a caller runs. Where that takes the user database, which may be on a network, it is read on a thread of its own.
+async fn choose(blocking: TaskGroup, settings: Arc<Settings>, login: Login, user: String) -> Result<RunAs, String> {
+    let needs_database = !settings.users.listed.is_empty();
+    let choose = move || switching::choose(&settings, &login, &user).map_err(|refusal| refusal.to_string());
+    if !needs_database {
+        return choose();
+    }
+    let chosen = blocking.blocking("user lookup", choose).await;
+    chosen.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
 }

@@ -225,4 +225,26 @@ mod tests {
             .and_then(|stat| Lineage::parse(&stat));
         assert!(of.is_none_or(|of| !of.alive));
     }
+
+    #[tokio::test]
+    async fn a_signal_passes_by_whoever_only_waits() {
+        // As su does it: the program is in its group, and its end is the program's.
+        let mut child = tokio::process::Command::new("/bin/sh")
+            .args(["-c", "trap 'exit 3' TERM; sh -c 'echo up; exec sleep 1000'; exit 5"])
+            .process_group(0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = tokio::io::BufReader::new(child.stdout.take().unwrap());
+        tokio::io::AsyncBufReadExt::read_line(&mut output, &mut line)
+            .await
+            .unwrap();
+        let mut group = Group::new(child.id().unwrap(), false).unwrap();
+        group.waits_beside = true;
+        let blocking = TaskGroup::new("test", &fairlead_runtime::stop::CancellationToken::new());
+        group.signal(Signal::SIGTERM, None, &blocking).await;
+        assert_eq!(child.wait().await.unwrap().code(), Some(5));
+        group.hang_up(&blocking).await;
+    }
 }

@@ -228,4 +228,57 @@ mod tests {
             [&begin[..], &["/usr/bin/fairlead-agent", "sftp-server"]].concat()
         );
     }
+
+    #[test]
+    fn who_is_not_listed_is_refused_before_anything_is_looked_up() {
+        let settings = |own_login, listed: &[&str]| Settings {
+            host_key: crate::sshd::tests::key(),
+            host_certificate: None,
+            user_cas: Vec::new(),
+            account: Account {
+                name: "agent".into(),
+                uid: 999,
+                gid: 999,
+                home: "/".into(),
+                shell: "/bin/sh".into(),
+            },
+            own_login,
+            users: Users {
+                listed: listed.iter().map(|name| (*name).to_owned()).collect(),
+                program: PathBuf::new(),
+            },
+        };
+        let login = Login {
+            caller: "alice".into(),
+            registered_keys: Vec::new(),
+            acts: std::collections::BTreeSet::new(),
+            client_ip: std::net::IpAddr::from([192, 0, 2, 7]),
+            session: "s".into(),
+        };
+        let asked = |settings: &Settings, user: &str| {
+            choose(settings, &login, user).map_or_else(
+                |refusal| refusal.to_string().split(':').next().unwrap_or_default().to_owned(),
+                |run_as| run_as.account.name,
+            )
+        };
+        let alone = settings(true, &[]);
+        assert_eq!(asked(&alone, "agent"), "agent");
+        assert_eq!(asked(&alone, "alice"), "agent");
+        assert_eq!(asked(&alone, "root"), "switching-not-enabled");
+        let beside = settings(true, &["no-such-user"]);
+        assert_eq!(asked(&beside, "alice"), "agent");
+        assert_eq!(asked(&beside, "no-such-user"), "user-unknown");
+        assert_eq!(asked(&beside, "root"), "root-not-enabled");
+        assert_eq!(asked(&beside, "daemon"), "user-not-listed");
+        let instead = settings(false, &["no-such-user"]);
+        assert_eq!(asked(&instead, "alice"), "user-unknown");
+        assert_eq!(asked(&instead, "agent"), "user-not-listed");
+        let own_name = settings(true, &["alice"]);
+        assert_eq!(
+            asked(&own_name, "alice"),
+            "user-unknown",
+            "a listed user goes before the caller's name"
+        );
+        assert_eq!(asked(&settings(false, &["a", "b"]), "alice"), "user-not-listed");
+    }
 }

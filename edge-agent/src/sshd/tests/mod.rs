@@ -32,7 +32,7 @@ use super::{Account, Act, Acts, Ended, Login, Settings, Users, serve};
 /// Longer than any single client run may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) fn key() -> PrivateKey {
+pub(crate) fn key() -> PrivateKey {
     PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap()
 }
 
