@@ -9,14 +9,14 @@ use fairlead_tests::clients::{Running, Terminal, run, run_with, stock};
 use fairlead_tests::netns;
 use fairlead_tests::programs::until;
 
-use crate::stage::{DECKHAND, LISTED, Stage, destination, processes_of};
+use crate::stage::{LISTED, Stage, deckhand, destination, processes_of};
 
 /// A hang-up is followed by the kill after five seconds; this machine may be busy.
 const GONE_LIMIT: Duration = Duration::from_secs(20);
 
 async fn nothing_is_left() {
     until("nothing of the user's is left", GONE_LIMIT, async || {
-        processes_of(DECKHAND).is_empty().then_some(())
+        processes_of(deckhand()).is_empty().then_some(())
     })
     .await;
 }
@@ -89,7 +89,7 @@ fn a_shell_on_a_terminal_is_the_users() {
             .await;
         terminal.shows("ready").await;
         until("the program runs", GONE_LIMIT, async || {
-            processes_of(DECKHAND)
+            processes_of(deckhand())
                 .iter()
                 .any(|one| one.ends_with("sleep"))
                 .then_some(())
@@ -118,7 +118,7 @@ fn the_end_of_a_session_ends_all_of_the_users_programs_in_it() {
             let mut running = Running::start(ssh);
             assert_eq!(running.line().await, "begun");
             until("all of them run", GONE_LIMIT, async || {
-                let sleeping = processes_of(DECKHAND)
+                let sleeping = processes_of(deckhand())
                     .iter()
                     .filter(|one| one.ends_with("sleep"))
                     .count();
@@ -137,7 +137,7 @@ fn the_end_of_a_session_ends_all_of_the_users_programs_in_it() {
                 .await;
             terminal.shows("jobs").await;
             until("both jobs run", GONE_LIMIT, async || {
-                (processes_of(DECKHAND)
+                (processes_of(deckhand())
                     .iter()
                     .filter(|one| one.ends_with("sleep"))
                     .count()
@@ -177,13 +177,13 @@ fn files_are_carried_with_the_users_rights() {
         let stored = fs::metadata(stage.home().join("hold")).unwrap();
         assert_eq!(
             (stored.uid(), stored.gid(), stored.len()),
-            (DECKHAND, DECKHAND, bytes.len() as u64)
+            (deckhand(), deckhand(), bytes.len() as u64)
         );
 
         let mut scp = sftp("scp");
         scp.arg(&here).arg(format!("{}:by-scp", destination("deckhand")));
         run(scp).await.succeeded();
-        assert_eq!(fs::metadata(stage.home().join("by-scp")).unwrap().uid(), DECKHAND);
+        assert_eq!(fs::metadata(stage.home().join("by-scp")).unwrap().uid(), deckhand());
         let mut secret = sftp("scp");
         secret
             .arg(format!("{}:/etc/shadow", destination("deckhand")))

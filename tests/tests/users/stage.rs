@@ -12,16 +12,19 @@ use tokio::process::Command;
 
 /// `builtin_ssh` with those who may be asked for: an ordinary user, and others of whom one thing is wrong each; `gone` is in no file.
 pub(crate) const LISTED: &str = "users: [deckhand, gone, mate, late, toor]";
-/// deckhand's user id.
-pub(crate) const DECKHAND: u32 = 41_200;
 
-/// Name, user id, shell, and the day (since 1970) on which the account expires.
-const MADE: [(&str, u32, &str, &str); 4] = [
-    ("deckhand", DECKHAND, "/bin/bash", ""),
-    ("mate", 41_201, "/usr/sbin/nologin", ""),
-    ("late", 41_202, "/bin/sh", "1"),
-    ("toor", 0, "/bin/sh", ""),
+/// Name, user id (`None`: [`deckhand`]), shell, and the day (since 1970) on which the account expires.
+const MADE: [(&str, Option<u32>, &str, &str); 4] = [
+    ("deckhand", None, "/bin/bash", ""),
+    ("mate", Some(41_201), "/usr/sbin/nologin", ""),
+    ("late", Some(41_202), "/bin/sh", "1"),
+    ("toor", Some(0), "/bin/sh", ""),
 ];
+
+/// deckhand's user id: another one in each test, since tests that run beside see each other's processes.
+pub(crate) fn deckhand() -> u32 {
+    100_000 + std::process::id()
+}
 
 /// Everything; inside of [`netns::alone`].
 pub(crate) struct Stage {
@@ -47,7 +50,7 @@ impl Stage {
         let home = machine.path().join("deckhand");
         fs::create_dir(&home).unwrap();
         fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
-        chown(&home, Some(DECKHAND), Some(DECKHAND)).unwrap();
+        chown(&home, Some(deckhand()), Some(deckhand())).unwrap();
 
         let dir = throw_away();
         let home = GatewayHome::set_up(&dir.path().join("gateway")).await;
@@ -99,6 +102,7 @@ pub(crate) fn processes_of(uid: u32) -> Vec<String> {
 
 fn passwd(machine: &Path, at: usize) -> String {
     let (name, uid, shell, _) = MADE[at];
+    let uid = uid.unwrap_or_else(deckhand);
     format!("{name}:x:{uid}:{uid}::{}/{name}:{shell}\n", machine.display())
 }
 
@@ -109,8 +113,9 @@ fn shadow(_: &Path, at: usize) -> String {
 
 fn group(_: &Path, at: usize) -> String {
     let (name, gid, ..) = MADE[at];
+    let gid = gid.unwrap_or_else(deckhand);
     // The second is one that deckhand is a member of without its being the user's own.
-    format!("{name}:x:{gid}:\n{name}-crew:x:{}:{name}\n", gid + 500)
+    format!("{name}:x:{gid}:\n{name}-crew:x:{}:{name}\n", gid + 5_000_000)
 }
 
 /// Puts a copy with more lines over a file of /etc, for this namespace alone.
