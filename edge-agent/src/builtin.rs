@@ -17,9 +17,10 @@ mod enabled {
     use fairlead_wire::refusal::Reason;
 
     use crate::caller_stream::{CallerStream, Cut};
+    use crate::config::BuiltinSsh;
     use crate::counted::Counted;
     use crate::session::{Ending, Live, Services, rule_name, silent};
-    use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings, UnderWay};
+    use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings, UnderWay, Users};
 
     /// The agent's own SSH server with the keys of the moment.
     pub(crate) struct Builtin {
@@ -30,13 +31,15 @@ mod enabled {
 
     impl Builtin {
         /// # Errors
-        /// When the account is not to be logged in to, or the host key is damaged.
-        pub(crate) fn new(host_key_pem: &str, allow_service_account: bool) -> anyhow::Result<Self> {
+        /// When there is no account to be logged in to, or the host key is damaged.
+        pub(crate) fn new(host_key_pem: &str, written: &BuiltinSsh) -> anyhow::Result<Self> {
             let account = Account::current()?;
-            if account.is_service_account() && !allow_service_account {
+            let own_login = written.allow_service_account || !account.is_service_account();
+            if !own_login && written.users.is_empty() {
                 bail!(
                     "builtin:ssh would give callers the account `{}`, which is root or a service: run the agent as a person's \
-                     account, or set builtin_ssh: {{ allow_service_account: true }} in the agent's file if that is meant",
+                     account, list users that callers may become in builtin_ssh: {{ users: [] }}, or set there \
+                     allow_service_account: true if that is meant",
                     account.name
                 );
             }
@@ -48,6 +51,12 @@ mod enabled {
                 host_certificate: None,
                 user_cas: Vec::new(),
                 account,
+                own_login,
+                users: Users {
+                    listed: written.users.clone(),
+                    // Now: an upgrade puts another file in its place, and then only the name is right.
+                    program: std::env::current_exe().context("this program's own path is not to be had")?,
+                },
             };
             Ok(Self {
                 host_key_line,
@@ -224,13 +233,14 @@ mod disabled {
     use fairlead_policy::Limits;
     use fairlead_runtime::transport::{Receiver, Sender};
 
+    use crate::config::BuiltinSsh;
     use crate::session::{Ending, Live, Services};
 
     /// Never made: the configuration refuses `builtin:ssh` in this build.
     pub(crate) enum Builtin {}
 
     impl Builtin {
-        pub(crate) fn new(_host_key_pem: &str, _allow_service_account: bool) -> anyhow::Result<Self> {
+        pub(crate) fn new(_host_key_pem: &str, _written: &BuiltinSsh) -> anyhow::Result<Self> {
             anyhow::bail!("this build of the agent has no SSH server of its own")
         }
 

@@ -48,6 +48,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serves files to the agent's own SSH server, which runs this as the user that a caller became.
+    #[cfg(feature = "builtin-ssh")]
+    #[command(hide = true)]
+    SftpServer,
     /// What the customer asks and orders.
     #[command(flatten)]
     Console(Console),

@@ -1,5 +1,6 @@
 //! `agent.yaml`: the customer's file, as written (strict) and as checked (nothing optional that must be there).
 
+mod builtin_ssh;
 mod credentials;
 mod endpoints;
 mod upstream;
@@ -18,6 +19,8 @@ use serde_yaml::Spanned;
 
 use crate::link::Ways;
 
+pub use builtin_ssh::BuiltinSsh;
+use builtin_ssh::WrittenBuiltinSsh;
 pub use credentials::Credential;
 pub use endpoints::Endpoint;
 use endpoints::WrittenEndpoint;
@@ -49,8 +52,8 @@ pub struct Config {
     pub ways_as_written: WaysAsWritten,
     /// Fewer keep-alives, slower to notice a loss.
     pub data_saver: bool,
-    /// Whether `builtin:ssh` may run as root, a service or nobody.
-    pub allow_service_account: bool,
+    /// As whom callers of `builtin:ssh` run.
+    pub builtin_ssh: BuiltinSsh,
     /// Where the customer controls the running agent.
     pub control_socket: ControlSocket,
     /// The file, as it was named.
@@ -113,13 +116,6 @@ enum OneOrMany {
 #[serde(deny_unknown_fields)]
 struct WrittenAudit {
     file: Option<PathBuf>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct WrittenBuiltinSsh {
-    #[serde(default)]
-    allow_service_account: bool,
 }
 
 /// What happens to the files with passwords that a file names.
@@ -187,6 +183,7 @@ fn check_with(file: &str, text: &str, secrets: Secrets) -> Result<Config, Vec<Mi
     for endpoint in written.endpoints {
         endpoints.extend(checker.endpoint(endpoint.value));
     }
+    let builtin_ssh = checker.builtin_ssh(written.builtin_ssh);
     if !checker.mistakes.is_empty() {
         return Err(checker.mistakes);
     }
@@ -199,7 +196,7 @@ fn check_with(file: &str, text: &str, secrets: Secrets) -> Result<Config, Vec<Mi
         ways,
         ways_as_written,
         data_saver: written.data_saver,
-        allow_service_account: written.builtin_ssh.allow_service_account,
+        builtin_ssh,
         control_socket: ControlSocket::of(written.control_socket),
         file: file.into(),
         digest: fairlead_runtime::audit::hash(text.as_bytes()),

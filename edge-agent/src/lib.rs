@@ -317,7 +317,7 @@ impl Parts {
             .any(|endpoint| endpoint.upstream == Upstream::BuiltinSsh)
         {
             let pem = secrecy::ExposeSecret::expose_secret(&identity.ssh_host_key);
-            let builtin = Builtin::new(pem, config.allow_service_account)?;
+            let builtin = Builtin::new(pem, &config.builtin_ssh)?;
             introduction.host_key = Some(builtin.host_key_line());
             Some(builtin)
         } else {

@@ -62,8 +62,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if let Command::Console(console) = arguments.command {
-        return show(&console.run(&arguments.config));
+    match arguments.command {
+        Command::Console(console) => return show(&console.run(&arguments.config)),
+        #[cfg(feature = "builtin-ssh")]
+        Command::SftpServer => return serve_files(),
+        _ => {}
     }
     let config = load(&arguments.config)?;
     match arguments.command {
@@ -91,7 +94,18 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         // Answered above: it needs nothing of what follows.
         Command::Console(_) => Ok(()),
+        #[cfg(feature = "builtin-ssh")]
+        Command::SftpServer => Ok(()),
     }
+}
+
+/// With the rights of whoever runs it, on standard input and output.
+#[cfg(feature = "builtin-ssh")]
+fn serve_files() -> Result<(), Failure> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home.filter(|home| home.is_absolute()).unwrap_or_else(|| "/".into());
+    let served = fairlead_agent::sshd::serve_stdio(home, std::io::stdin().lock(), std::io::stdout().lock());
+    served.map_err(|error| failed(&error.into(), 1))
 }
 
 async fn enroll_here(asked: &Enroll, config: &config::Config, file: &Path) -> Result<(), Failure> {

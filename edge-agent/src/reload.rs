@@ -36,7 +36,7 @@ struct Fixed {
     audit_file: std::path::PathBuf,
     ways: config::WaysAsWritten,
     data_saver: bool,
-    allow_service_account: bool,
+    builtin_ssh: config::BuiltinSsh,
     control_socket: config::ControlSocket,
 }
 
@@ -48,7 +48,7 @@ impl Fixed {
             audit_file: config.audit_file.clone(),
             ways: config.ways_as_written.clone(),
             data_saver: config.data_saver,
-            allow_service_account: config.allow_service_account,
+            builtin_ssh: config.builtin_ssh.clone(),
             control_socket: config.control_socket.clone(),
         }
     }
@@ -66,7 +66,7 @@ impl Fixed {
                 "proxy_password_file",
             ),
             (self.data_saver != other.data_saver, "data_saver"),
-            (self.allow_service_account != other.allow_service_account, "builtin_ssh"),
+            (self.builtin_ssh != other.builtin_ssh, "builtin_ssh"),
             (self.control_socket != other.control_socket, "control_socket"),
         ];
         keys.into_iter()

@@ -7,12 +7,24 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let all = self.endpoints.iter().flat_map(|endpoint| {
             let place = format!("{}:{}: {}", self.file.display(), endpoint.line, endpoint.url);
-            [login_in_the_open(endpoint), statements_written(endpoint)]
-                .into_iter()
-                .flatten()
-                .map(move |text| format!("{place}: {text}"))
+            [
+                login_in_the_open(endpoint),
+                statements_written(endpoint),
+                self.anybody_becomes_anybody(endpoint),
+            ]
+            .into_iter()
+            .flatten()
+            .map(move |text| format!("{place}: {text}"))
         });
         all.collect()
+    }
+
+    fn anybody_becomes_anybody(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        let is_switched = endpoint.upstream == Upstream::BuiltinSsh && !self.builtin_ssh.users.is_empty();
+        (is_switched && endpoint.rules.is_none()).then_some(
+            "no rules: every caller that the gateway lets in may be any user of builtin_ssh.users; rules that read ssh.user \
+             say who may be whom",
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-//! The user who runs the agent: everything the SSH server starts runs as this one, and as nobody else.
+//! Local users: the one who runs the agent, as whom everything runs unless the customer lists others ([`super::switching`]).
 
 use std::path::PathBuf;
 
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    fn refuses_logins(&self) -> bool {
+    pub(super) fn refuses_logins(&self) -> bool {
         self.shell
             .file_name()
             .is_some_and(|name| name == "nologin" || name == "false")

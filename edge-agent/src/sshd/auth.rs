@@ -6,56 +6,45 @@ use std::time::SystemTime;
 use fairlead_identity::ssh::verify_user_certificate;
 use russh::keys::{Certificate, PublicKey};
 
+use super::switching::RunAs;
 use super::{Ended, Login, Settings};
 
 /// What a proven signature is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The caller, under a user name that may be used here.
-    Admitted,
-    /// The caller, under a user name that is not this account's: told so in words, then disconnected.
+    /// The caller, under a user name that may be used here: as whom its programs run.
+    Admitted(RunAs),
+    /// The caller, under a user name that may not be used here: told so in words, then disconnected.
     WrongUser(String),
     /// Not the caller; the text is for our log, the client learns nothing from it.
     Refused(String),
 }
 
-/// Judges a bare key whose possession was proven: it must be one registered for the caller.
-pub(super) fn judge_key(settings: &Settings, login: &Login, user: &str, key: &PublicKey) -> Verdict {
+/// Judges a bare key whose possession was proven: it must be one registered for the caller. The error is for our log.
+pub(super) fn judge_key(login: &Login, key: &PublicKey) -> Result<(), String> {
     // By key material alone: comments are whatever the owner wrote.
-    if login
+    let is_registered = login
         .registered_keys
         .iter()
-        .any(|registered| registered.key_data() == key.key_data())
-    {
-        judge_user(settings, login, user)
+        .any(|registered| registered.key_data() == key.key_data());
+    if is_registered {
+        Ok(())
     } else {
-        Verdict::Refused("the key is not registered for the caller".to_owned())
+        Err("the key is not registered for the caller".to_owned())
     }
 }
 
 /// Judges a certificate whose key's possession was proven: issued by a user CA for the caller by name, in time, from here.
+/// The error is for our log.
 pub(super) fn judge_certificate(
     settings: &Settings,
     login: &Login,
-    user: &str,
     certificate: &Certificate,
     now: SystemTime,
-) -> Verdict {
-    match verify_user_certificate(certificate, &settings.user_cas, &login.caller, login.client_ip, now) {
-        Ok(_) => judge_user(settings, login, user),
-        Err(error) => Verdict::Refused(error.to_string()),
-    }
-}
-
-fn judge_user(settings: &Settings, login: &Login, user: &str) -> Verdict {
-    let account = &settings.account.name;
-    if user == account || user == login.caller {
-        return Verdict::Admitted;
-    }
-    Verdict::WrongUser(format!(
-        "fairlead: denied: this device logs everybody in as '{account}': connect as {account}@ or {}@ instead (session {})",
-        login.caller, login.session
-    ))
+) -> Result<(), String> {
+    verify_user_certificate(certificate, &settings.user_cas, &login.caller, login.client_ip, now)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 /// How far a connection has come in proving its caller; shared by russh's task and [`super::serve`].
@@ -66,7 +55,7 @@ impl Standing {
     /// Notes the latest verdict. Admission is final: what comes later cannot undo it, nor a failure be undone by an offer.
     pub(super) fn note(&self, verdict: &Verdict) {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *latest != Some(Verdict::Admitted) {
+        if !matches!(*latest, Some(Verdict::Admitted(_))) {
             *latest = Some(verdict.clone());
         }
     }
@@ -77,7 +66,7 @@ impl Standing {
 
     /// Never resolves once a caller is admitted; resolves at once before.
     pub(super) async fn stay_if_admitted(&self) {
-        if self.latest() == Some(Verdict::Admitted) {
+        if let Some(Verdict::Admitted(_)) = self.latest() {
             std::future::pending().await
         }
     }
@@ -89,8 +78,8 @@ impl Standing {
             (None, Ok(()) | Err(russh::Error::HUP | russh::Error::Disconnect)) => {
                 Ended::NotAdmitted("the client left without an attempt".to_owned())
             }
-            (Some(Verdict::Admitted), Ok(()) | Err(russh::Error::HUP | russh::Error::Disconnect)) => Ended::Finished,
-            (Some(Verdict::Admitted), Err(russh::Error::IO(error))) if is_gone(&error) => Ended::Finished,
+            (Some(Verdict::Admitted(_)), Ok(()) | Err(russh::Error::HUP | russh::Error::Disconnect)) => Ended::Finished,
+            (Some(Verdict::Admitted(_)), Err(russh::Error::IO(error))) if is_gone(&error) => Ended::Finished,
             (_, Err(error)) => Ended::Failed(error.to_string()),
         }
     }

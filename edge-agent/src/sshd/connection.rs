@@ -14,6 +14,7 @@ use super::outlet::{Outlet, STDERR};
 use super::process::{self, Request};
 use super::program::Wiring;
 use super::settings::{Act, UnderWay};
+use super::switching::{self, RunAs, What};
 use super::{Acts, Login, Settings, sftp};
 use fairlead_runtime::channel::Flow;
 
@@ -77,13 +78,29 @@ impl Connection {
         registered || !self.settings.user_cas.is_empty()
     }
 
-    pub(super) fn prove_key(&mut self, user: &str, key: &PublicKey) -> Auth {
-        let verdict = judge_key(&self.settings, &self.login, user, key);
-        self.conclude(verdict)
+    pub(super) async fn prove_key(&mut self, user: &str, key: &PublicKey) -> Auth {
+        let judged = judge_key(&self.login, key);
+        self.admit(user, judged).await
     }
 
-    pub(super) fn prove_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
-        let verdict = judge_certificate(&self.settings, &self.login, user, certificate, SystemTime::now());
+    pub(super) async fn prove_certificate(&mut self, user: &str, certificate: &Certificate) -> Auth {
+        let judged = judge_certificate(&self.settings, &self.login, certificate, SystemTime::now());
+        self.admit(user, judged).await
+    }
+
+    /// Admits a caller, if it is the one, as the user whose name it came with.
+    async fn admit(&mut self, user: &str, judged: Result<(), String>) -> Auth {
+        let verdict = match judged {
+            Err(why) => Verdict::Refused(why),
+            Ok(()) => {
+                let (settings, login) = (Arc::clone(&self.settings), self.login.clone());
+                let chosen = choose(self.owners.blocking.clone(), settings, login, user.to_owned()).await;
+                chosen.map_or_else(
+                    |why| Verdict::WrongUser(format!("fairlead: denied: {why} (session {})", self.login.session)),
+                    Verdict::Admitted,
+                )
+            }
+        };
         self.conclude(verdict)
     }
 
@@ -92,7 +109,7 @@ impl Connection {
     fn conclude(&mut self, verdict: Verdict) -> Auth {
         self.standing.note(&verdict);
         let answer = match &verdict {
-            Verdict::Admitted | Verdict::WrongUser(_) => Auth::Accept,
+            Verdict::Admitted(_) | Verdict::WrongUser(_) => Auth::Accept,
             Verdict::Refused(why) => {
                 tracing::debug!(why, "an SSH login was refused");
                 Auth::reject()
@@ -108,10 +125,16 @@ impl Connection {
 
     /// Makes room for a channel; nobody gets one before the caller is proven.
     pub(super) fn open_channel(&mut self, half: ChannelWriteHalf<Msg>) -> Result<(), NoChannel> {
-        if self.verdict != Some(Verdict::Admitted) {
-            return Err(NoChannel::Stranger);
-        }
+        self.run_as().ok_or(NoChannel::Stranger)?;
         self.channels.open(half)
+    }
+
+    /// As whom programs run; nobody, before the caller is proven.
+    fn run_as(&self) -> Option<&RunAs> {
+        match &self.verdict {
+            Some(Verdict::Admitted(run_as)) => Some(run_as),
+            _ => None,
+        }
     }
 
     /// The client closed a channel.
@@ -146,7 +169,10 @@ impl Connection {
             return session.channel_failure(id);
         };
         let (intake, ending) = (Arc::clone(&entry.intake), entry.ending.clone());
-        let under_way = match self.permit(act) {
+        let Some(run_as) = self.run_as().cloned() else {
+            return session.channel_failure(id);
+        };
+        let under_way = match self.permit(act, &run_as.account.name) {
             Ok(under_way) => under_way,
             Err(why) => return self.deny(id, &why, session),
         };
@@ -161,25 +187,27 @@ impl Connection {
         let outlet = Outlet::new(half, session.handle());
         let blocking = self.owners.blocking.clone();
         let started = match act {
-            Act::Sftp => {
-                let home = self.settings.account.home.clone();
+            Act::Sftp if !run_as.switched => {
+                let home = run_as.account.home;
                 self.owners.programs.spawn("ssh sftp", async move {
                     sftp::run(&intake, outlet, &ending, home, blocking).await;
                     drop((occupancy, under_way));
                 })
             }
-            Act::Shell | Act::Exec { .. } => {
-                let command = if let Act::Exec { command } = act {
-                    Some(command)
-                } else {
-                    None
+            Act::Shell | Act::Exec { .. } | Act::Sftp => {
+                let what = match act {
+                    Act::Shell => What::Shell,
+                    Act::Exec { command } => What::Command(command),
+                    Act::Sftp => What::Files,
                 };
                 let request = Request {
-                    account: &self.settings.account,
+                    run_as: &run_as,
+                    users: &self.settings.users,
                     login: &self.login,
-                    command,
+                    what,
                     environment,
-                    terminal,
+                    // Files are served over pipes, whatever the client asked for before.
+                    terminal: terminal.filter(|_| act != Act::Sftp),
                 };
                 let program = match process::start(request) {
                     Ok(program) => program,
@@ -207,12 +235,12 @@ impl Connection {
     }
 
     /// The gateway's permission, then the agent's own rules, which also record the act.
-    fn permit(&self, act: Act<'_>) -> Result<UnderWay, String> {
+    fn permit(&self, act: Act<'_>, user: &str) -> Result<UnderWay, String> {
         if !self.login.acts.contains(act.name()) {
-            self.acts.refused(act, &self.settings.account.name);
+            self.acts.refused(act, user);
             return Err(format!("{} is not permitted", act.name()));
         }
-        self.acts.begin(act, &self.settings.account.name)
+        self.acts.begin(act, user)
     }
 
     /// Denies an act that is not even looked at, unless something runs on the channel already.
@@ -247,4 +275,15 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// As whom a caller runs. Where that takes the user database, which may be on a network, it is read on a thread of its own.
+async fn choose(blocking: TaskGroup, settings: Arc<Settings>, login: Login, user: String) -> Result<RunAs, String> {
+    let needs_database = !settings.users.listed.is_empty();
+    let choose = move || switching::choose(&settings, &login, &user).map_err(|refusal| refusal.to_string());
+    if !needs_database {
+        return choose();
+    }
+    let chosen = blocking.blocking("user lookup", choose).await;
+    chosen.unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
 }

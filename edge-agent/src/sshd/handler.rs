@@ -26,16 +26,16 @@ impl Handler for Connection {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
-        Ok(self.prove_key(user, key.public_key))
+        Ok(self.prove_key(user, key.public_key).await)
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
-        Ok(self.prove_certificate(user, certificate))
+        Ok(self.prove_certificate(user, certificate).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         match self.verdict() {
-            Some(Verdict::Admitted) => Ok(()),
+            Some(Verdict::Admitted(_)) => Ok(()),
             Some(Verdict::WrongUser(text)) => session.disconnect(Disconnect::IllegalUserName, text, ""),
             Some(Verdict::Refused(_)) | None => session.disconnect(Disconnect::ByApplication, "fairlead: denied", ""),
         }

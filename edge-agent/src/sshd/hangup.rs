@@ -23,6 +23,8 @@ pub(super) struct Group {
     leader: Pid,
     /// The leader has a session of its own, not only a group.
     owns_session: bool,
+    /// The leader is `su`, which only waits: a signal is for the program, and `su` would take it for its own end.
+    pub(super) waits_beside: bool,
     gone: bool,
 }
 
@@ -33,14 +35,31 @@ impl Group {
         Some(Self {
             leader: Pid::from_raw(leader),
             owns_session,
+            waits_beside: false,
             gone: false,
         })
     }
 
     /// Sends a signal to the group, or to `instead` where a terminal's foreground is another group.
-    pub(super) fn signal(&self, signal: Signal, instead: Option<Pid>) {
-        if let Err(error) = killpg(instead.unwrap_or(self.leader), signal) {
-            tracing::debug!(%error, %signal, "a signal found nobody");
+    pub(super) async fn signal(&self, signal: Signal, instead: Option<Pid>, blocking: &TaskGroup) {
+        let group = instead.unwrap_or(self.leader);
+        // Going on is for everybody: `su` stops with its program.
+        if self.waits_beside && group == self.leader && signal != Signal::SIGCONT {
+            let (leader, mut found) = (self.leader, false);
+            let program = move |pid: Pid, of: &Lineage| pid != leader && of.group == leader.as_raw();
+            for member in scan(blocking, program).await {
+                found |= kill(member, signal).is_ok();
+            }
+            if found {
+                return;
+            }
+        }
+        self.signal_all(signal, group);
+    }
+
+    fn signal_all(&self, signal: Signal, group: Pid) {
+        if let Err(error) = killpg(group, signal) {
+            tracing::debug!(%error, %signal, leader = self.leader.as_raw(), "a signal found nobody");
         }
     }
 
@@ -91,30 +110,34 @@ impl Group {
     /// Everything alive in the group or session, zombies left out: they have ended and wait for somebody else.
     async fn members(&self, blocking: &TaskGroup) -> Vec<Pid> {
         let (leader, owns_session) = (self.leader.as_raw(), self.owns_session);
-        let scan = move || {
-            let Ok(entries) = fs::read_dir("/proc") else {
-                return Vec::new();
-            };
-            entries
-                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-                .filter_map(|pid: i32| {
-                    Some((
-                        pid,
-                        Lineage::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
-                    ))
-                })
-                .filter(|(_, of)| of.alive && (of.group == leader || (owns_session && of.session == leader)))
-                .map(|(pid, _)| Pid::from_raw(pid))
-                .collect()
-        };
-        blocking.blocking("process scan", scan).await.unwrap_or_default()
+        let ours = move |_: Pid, of: &Lineage| of.group == leader || (owns_session && of.session == leader);
+        scan(blocking, ours).await
     }
+}
+
+/// Every process alive that is meant.
+async fn scan(blocking: &TaskGroup, is_meant: impl Fn(Pid, &Lineage) -> bool + Send + 'static) -> Vec<Pid> {
+    let scan = move || {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: i32| {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                Some((Pid::from_raw(pid), Lineage::parse(&stat)?))
+            })
+            .filter(|(pid, of)| of.alive && is_meant(*pid, of))
+            .map(|(pid, _)| pid)
+            .collect()
+    };
+    blocking.blocking("process scan", scan).await.unwrap_or_default()
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.gone {
-            self.signal(Signal::SIGKILL, None);
+            self.signal_all(Signal::SIGKILL, self.leader);
         }
     }
 }
@@ -201,5 +224,27 @@ mod tests {
             .ok()
             .and_then(|stat| Lineage::parse(&stat));
         assert!(of.is_none_or(|of| !of.alive));
+    }
+
+    #[tokio::test]
+    async fn a_signal_passes_by_whoever_only_waits() {
+        // As su does it: the program is in its group, and its end is the program's.
+        let mut child = tokio::process::Command::new("/bin/sh")
+            .args(["-c", "trap 'exit 3' TERM; sh -c 'echo up; exec sleep 1000'; exit 5"])
+            .process_group(0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = tokio::io::BufReader::new(child.stdout.take().unwrap());
+        tokio::io::AsyncBufReadExt::read_line(&mut output, &mut line)
+            .await
+            .unwrap();
+        let mut group = Group::new(child.id().unwrap(), false).unwrap();
+        group.waits_beside = true;
+        let blocking = TaskGroup::new("test", &fairlead_runtime::stop::CancellationToken::new());
+        group.signal(Signal::SIGTERM, None, &blocking).await;
+        assert_eq!(child.wait().await.unwrap().code(), Some(5));
+        group.hang_up(&blocking).await;
     }
 }

@@ -1,12 +1,12 @@
 //! The agent's own SSH server (`builtin:ssh`), for devices that run no sshd.
 //!
 //! One call of [`serve`] is one SSH connection over any byte stream: it proves who is there, then runs shells, commands
-//! and sftp as the user who runs the agent. The gateway names the caller, the keys registered for that caller and the
+//! and sftp as the user who runs the agent, or as another that the customer lists ([`Users`]). The gateway names the caller, the keys registered for that caller and the
 //! acts it permits ([`Login`]); the agent's own rules have the last word before each act ([`Acts`]).
 //!
 //! This is the only room that uses russh, and russh's types leave it only in [`Settings`] and [`Login`], as keys.
 //!
-//! Deliberately not here: forwarding of any kind (TCP, Unix sockets, X11, agent), passwords, changing to another user,
+//! Deliberately not here: forwarding of any kind (TCP, Unix sockets, X11, agent), passwords,
 //! message of the day, `~/.ssh` (neither keys nor `rc` nor `environment` are read), and serving under a service account:
 //! the caller of `serve` asks [`Account::is_service_account`] first.
 //!
@@ -26,6 +26,7 @@ mod program;
 mod settings;
 mod sftp;
 mod shown;
+mod switching;
 mod terminal;
 
 #[cfg(test)]
@@ -33,7 +34,9 @@ mod tests;
 
 pub use account::{Account, AccountError};
 pub use settings::{Act, Acts, Login, Settings, UnderWay};
+pub use sftp::serve_stdio;
 pub use shown::{Family, shown_key};
+pub use switching::Users;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,18 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use tokio::process::{Child, Command};
 
 use super::environment::Environment;
 use super::hangup::Group;
 use super::program::{Program, Wires};
+use super::switching::{self, RunAs, What};
 use super::terminal::{self, Description, Line, Terminal};
-use super::{Account, Login};
+use super::{Account, Login, Users};
 
 /// A terminal's descriptor is inheritable for a moment while it is opened: nothing may be started meanwhile, or it would hold
 /// the terminal open for as long as it lives.
@@ -21,38 +24,57 @@ static STARTING: Mutex<()> = Mutex::new(());
 
 /// What a client asked to run.
 pub(super) struct Request<'a> {
-    pub(super) account: &'a Account,
+    pub(super) run_as: &'a RunAs,
+    pub(super) users: &'a Users,
     pub(super) login: &'a Login,
-    /// `None` starts a login shell.
-    pub(super) command: Option<&'a str>,
+    pub(super) what: What<'a>,
     pub(super) environment: Environment,
     pub(super) terminal: Option<Description>,
 }
 
 /// Starts a program as the group leader of its own processes.
 pub(super) fn start(request: Request<'_>) -> io::Result<Program> {
-    let shell = request.account.login_shell();
-    let (directory, notice) = directory(&request.account.home);
+    let RunAs { account, switched } = request.run_as;
+    let (directory, notice) = directory(account, *switched);
     let _nobody_else = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let opened = request.terminal.as_ref().map(terminal::open).transpose()?;
     let described = request.terminal.as_ref().zip(opened.as_ref());
     let device = described.map(|(description, (_, line))| (description.kind(), line.device.as_path()));
-    let environment = request.environment.complete(request.account, request.login, device);
+    let environment = request.environment.complete(account, request.login, device);
 
-    let mut command = Command::new(&shell);
-    command
-        .env_clear()
-        .envs(environment)
-        .current_dir(directory)
-        .kill_on_drop(true);
-    match request.command {
-        None => command.arg0(login_name(&shell)),
-        Some(line) => command.arg0(base_name(&shell)).arg("-c").arg(line),
+    let mut command = if *switched {
+        let (program, arguments) = switching::command_line(account, &directory, request.what, request.users);
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir("/");
+        command
+    } else {
+        own_command(&account.login_shell(), &directory, request.what)
     };
-    match opened {
-        None => start_with_pipes(command, notice),
-        Some((terminal, line)) => start_with_terminal(command, terminal, line, notice),
-    }
+    command.env_clear().envs(environment).kill_on_drop(true);
+    let mut program = match opened {
+        None => start_with_pipes(command, notice)?,
+        Some((terminal, line)) => {
+            if *switched {
+                // Programs that open their terminal by its name, as screen and gpg do, must own it.
+                chown(&line.device, Some(account.uid), None)?;
+            }
+            start_with_terminal(command, terminal, line, notice)?
+        }
+    };
+    program.group.waits_beside = *switched;
+    Ok(program)
+}
+
+/// The shell itself, as what the agent is.
+fn own_command(shell: &Path, directory: &Path, what: What<'_>) -> Command {
+    let mut command = Command::new(shell);
+    command.current_dir(directory);
+    match what {
+        What::Command(line) => command.arg0(base_name(shell)).arg("-c").arg(line),
+        // Files are served without a program here.
+        What::Shell | What::Files => command.arg0(login_name(shell)),
+    };
+    command
 }
 
 fn start_with_pipes(mut command: Command, notice: Option<String>) -> io::Result<Program> {
@@ -95,8 +117,16 @@ fn program(child: Child, wires: Wires, owns_session: bool, notice: Option<String
 }
 
 /// Where programs start: at home, or at the root with a notice, as sshd does.
-fn directory(home: &Path) -> (PathBuf, Option<String>) {
-    match access(home, AccessFlags::X_OK) {
+fn directory(account: &Account, switched: bool) -> (PathBuf, Option<String>) {
+    let home = account.home.as_path();
+    let is_open = if switched {
+        // Only the user knows whether it may go there; that it is there is all that can be said before.
+        let is_there = home.is_absolute() && home.is_dir();
+        is_there.then_some(()).ok_or(Errno::ENOENT)
+    } else {
+        access(home, AccessFlags::X_OK)
+    };
+    match is_open {
         Ok(()) => (home.to_owned(), None),
         Err(error) => {
             let notice = format!(

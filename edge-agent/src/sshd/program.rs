@@ -81,10 +81,19 @@ impl Program {
                 Wires::Pipes { stdin, stdout, stderr } => tokio::select! {
                     exit = drain_pipes(stdout, stderr, &mut child, &outlet) => exit,
                     never = feed_pipe(stdin, &intake) => match never {},
-                    never = obey(signals, &group) => match never {},
+                    never = obey(signals, &group, &blocking) => match never {},
                 },
                 Wires::Terminal(terminal) => {
-                    run_terminal(terminal, &mut child, &group, &intake, &outlet, signals, size).await
+                    run_terminal(
+                        terminal,
+                        &mut child,
+                        (&group, &blocking),
+                        &intake,
+                        &outlet,
+                        signals,
+                        size,
+                    )
+                    .await
                 }
             }
         };
@@ -132,9 +141,9 @@ async fn feed_pipe(mut stdin: ChildStdin, intake: &Intake) -> Infallible {
 }
 
 /// Passes on the client's signals.
-async fn obey(mut signals: mpsc::Receiver<Signal>, group: &Group) -> Infallible {
+async fn obey(mut signals: mpsc::Receiver<Signal>, group: &Group, blocking: &TaskGroup) -> Infallible {
     while let Some(signal) = signals.recv().await {
-        group.signal(signal, None);
+        group.signal(signal, None, blocking).await;
     }
     pending().await
 }
@@ -142,7 +151,7 @@ async fn obey(mut signals: mpsc::Receiver<Signal>, group: &Group) -> Infallible 
 async fn run_terminal(
     terminal: Terminal,
     child: &mut Child,
-    group: &Group,
+    group: (&Group, &TaskGroup),
     intake: &Intake,
     outlet: &Outlet,
     signals: mpsc::Receiver<Signal>,
@@ -159,7 +168,7 @@ async fn run_terminal(
 async fn operate(
     mut keys: OwnedWritePty,
     state: &State,
-    group: &Group,
+    (group, blocking): (&Group, &TaskGroup),
     intake: &Intake,
     mut signals: mpsc::Receiver<Signal>,
     mut size: watch::Receiver<Size>,
@@ -186,7 +195,7 @@ async fn operate(
                     typing.clear();
                 }
             },
-            Some(signal) = signals.recv() => group.signal(signal, state.foreground()),
+            Some(signal) = signals.recv() => group.signal(signal, state.foreground(), blocking).await,
             Ok(()) = size.changed() => {
                 let size = *size.borrow_and_update();
                 if let Err(error) = keys.resize(size.into()) {

@@ -9,7 +9,7 @@ use russh::keys::{Algorithm, Certificate, EcdsaCurve, PrivateKey, PublicKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
-use super::Account;
+use super::{Account, Users};
 use fairlead_runtime::channel::WINDOW;
 
 /// What all connections of an agent have in common.
@@ -23,8 +23,12 @@ pub struct Settings {
     pub host_certificate: Option<Certificate>,
     /// Keys whose user certificates are accepted. A certificate among them is never trusted as a CA.
     pub user_cas: Vec<PublicKey>,
-    /// As whom everything runs.
+    /// The agent's own user.
     pub account: Account,
+    /// Whether callers may be the agent's own user.
+    pub own_login: bool,
+    /// Whom else callers may become.
+    pub users: Users,
 }
 
 /// Who may log in on one connection, as the gateway said when it opened the stream.

@@ -315,11 +315,18 @@ const AUDIT: Shape = Shape {
 
 const BUILTIN_SSH: Shape = Shape {
     what: "builtin_ssh",
-    keys: &[key(
-        "allow_service_account",
-        Holds::Bool,
-        "run as root, a service or nobody",
-    )],
+    keys: &[
+        key(
+            "allow_service_account",
+            Holds::Bool,
+            "run as the agent's own user even where that is root, a service or nobody",
+        ),
+        key(
+            "users",
+            Holds::Texts,
+            "local users that callers may become; needs user-switching.conf",
+        ),
+    ],
 };
 
 /// gateway.yaml.

@@ -1,5 +1,5 @@
 //! The sftp subsystem (draft-ietf-secsh-filexfer-02, version 3, with OpenSSH's extensions), served in this process as the
-//! agent's own user: rooted nowhere, because a shell would not be either; the operating system says what may be touched.
+//! agent's own user, or in one of its own as another ([`stdio`]): rooted nowhere, because a shell would not be either; the operating system says what may be touched.
 //!
 //! russh-sftp gives the packets; the loop around them is ours, because requests must be framed within a limit, replies must
 //! wait for the client's window, and the end must be the channel's. Requests are answered one after the other, each on a
@@ -13,6 +13,7 @@ mod files;
 mod handles;
 mod listing;
 mod refusal;
+mod stdio;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use fairlead_runtime::channel::Intake;
 use handles::Handles;
 use listing::attributes;
 use refusal::Refusal;
+pub use stdio::serve_stdio;
 
 /// Longest request, in bytes without its length.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -54,11 +56,7 @@ async fn serve(intake: &Intake, outlet: &Outlet, home: PathBuf, blocking: &TaskG
         intake,
         gathered: BytesMut::new(),
     };
-    let mut service = Service {
-        home,
-        handles: Handles::default(),
-        greeted: false,
-    };
+    let mut service = Service::at(home);
     loop {
         let request = match requests.next().await {
             Ok(Some(request)) => request,
@@ -104,24 +102,36 @@ impl Requests<'_> {
     /// The next request, from its type on; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Unframed> {
         loop {
-            if let Some(mut head) = self.gathered.get(..4) {
-                let length = head.get_u32() as usize;
-                // The length is judged before anything is kept for it.
-                if length > MAX_REQUEST {
-                    return Err(Unframed("fairlead: an sftp packet is longer than 256 KiB\r\n"));
-                }
-                if self.gathered.len() >= 4 + length {
-                    self.gathered.advance(4);
-                    return Ok(Some(self.gathered.split_to(length).freeze()));
-                }
+            if let Some(request) = cut(&mut self.gathered)? {
+                return Ok(Some(request));
             }
             match self.intake.take().await {
                 Some(piece) => self.gathered.extend_from_slice(&piece),
                 None if self.gathered.is_empty() => return Ok(None),
-                None => return Err(Unframed("fairlead: the sftp stream ended within a packet\r\n")),
+                None => return Err(HALF),
             }
         }
     }
+}
+
+/// What is left when the client's stream ends is no whole request.
+const HALF: Unframed = Unframed("fairlead: the sftp stream ended within a packet\r\n");
+
+/// Takes the first request out of what was gathered, from its type on; `None` while it is not whole.
+fn cut(gathered: &mut BytesMut) -> Result<Option<Bytes>, Unframed> {
+    let Some(mut head) = gathered.get(..4) else {
+        return Ok(None);
+    };
+    let length = head.get_u32() as usize;
+    // The length is judged before anything is kept for it.
+    if length > MAX_REQUEST {
+        return Err(Unframed("fairlead: an sftp packet is longer than 256 KiB\r\n"));
+    }
+    if gathered.len() < 4 + length {
+        return Ok(None);
+    }
+    gathered.advance(4);
+    Ok(Some(gathered.split_to(length).freeze()))
 }
 
 /// One client's sftp session.
@@ -132,6 +142,14 @@ struct Service {
 }
 
 impl Service {
+    fn at(home: PathBuf) -> Self {
+        Self {
+            home,
+            handles: Handles::default(),
+            greeted: false,
+        }
+    }
+
     /// Answers one request; every request gets exactly one answer.
     fn answer(&mut self, mut request: Bytes) -> Packet {
         let (kind, id) = peek(&request);

@@ -27,12 +27,12 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::{Account, Act, Acts, Ended, Login, Settings, serve};
+use super::{Account, Act, Acts, Ended, Login, Settings, Users, serve};
 
 /// Longer than any single client run may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) fn key() -> PrivateKey {
+pub(crate) fn key() -> PrivateKey {
     PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap()
 }
 
@@ -147,6 +147,8 @@ impl Device {
             host_certificate,
             user_cas: vec![ca.public_key().clone()],
             account: account.clone(),
+            own_login: true,
+            users: Users::default(),
         });
         let login = Login {
             caller: "alice".into(),

@@ -91,6 +91,8 @@ impl Raw {
             host_certificate: None,
             user_cas: Vec::new(),
             account: account.clone(),
+            own_login: true,
+            users: Users::default(),
         });
         let login = Login {
             caller: "alice".into(),
