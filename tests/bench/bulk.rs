@@ -28,24 +28,24 @@ pub(crate) async fn measure(effort: Effort) -> Value {
         format!("bulk, mean of the four shapes, {megabytes} MiB each"),
         &[column("MiB/s", 0), to(base(&ways), "CPU-s/GiB", 2)],
     );
-    let mut sums = vec![vec![(0.0, 0.0); effort.rounds as usize]; ways.len()];
+    let mut sums = vec![vec![(0.0, 0.0); ways.len()]; effort.rounds as usize];
     for (shape, streams, up) in SHAPES {
         let mut sheet = Sheet::new(
             format!("bulk {shape}, {megabytes} MiB"),
             &[column("MiB/s", 0), to(base(&ways), "CPU-s/GiB", 2)],
         );
-        for round in 0..effort.rounds as usize {
-            for (at, way) in ways.iter().enumerate() {
+        for round in &mut sums {
+            for (way, sum) in ways.iter().zip(round) {
                 let (rate, cpu) = transfer(way, streams, up, megabytes * MIB).await;
                 sheet.add(way.name, vec![rate, cpu]);
-                sums[at][round].0 += rate / 4.0;
-                sums[at][round].1 += cpu / 4.0;
+                sum.0 += rate / 4.0;
+                sum.1 += cpu / 4.0;
             }
         }
         all.insert(shape.to_owned(), sheet.show());
     }
-    for (way, rounds) in ways.iter().zip(sums) {
-        for (rate, cpu) in rounds {
+    for round in sums {
+        for (way, (rate, cpu)) in ways.iter().zip(round) {
             mean.add(way.name, vec![rate, cpu]);
         }
     }

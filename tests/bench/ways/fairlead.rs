@@ -109,7 +109,7 @@ impl Fairlead {
     fn entry_of(&self, host: &str) -> Entry {
         let tokens = Tokens {
             user: self.user.clone(),
-            desktop: format!("{host}.default:{}", self.port),
+            desktop: format!("{host}.default:{DESKTOP}"),
         };
         Entry {
             of: Some(tokens),
@@ -126,10 +126,13 @@ impl Fairlead {
     }
 }
 
+/// A port of its own: a host offers each port once.
+const DESKTOP: u16 = 3389;
+
 /// Tokens lead to desktops only, `fairlead connect` to anything.
 fn endpoints(host: &str, port: u16) -> String {
     let desktop = format!(
-        "  - {{ url: \"rdp://{host}.default.internal:{port}\", upstream: {{ url: \"tcp://127.0.0.1:{port}\" }} }}\n"
+        "  - {{ url: \"rdp://{host}.default.internal:{DESKTOP}\", upstream: {{ url: \"tcp://127.0.0.1:{port}\" }} }}\n"
     );
     desktop + &AgentHome::tcp(host, port)
 }
