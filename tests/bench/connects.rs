@@ -1,4 +1,7 @@
-//! A connection, one byte there and back, and its end, which the target begins: 32 at a time, again and again.
+//! A connection, one byte there and back, and its end, which the target begins: 32 at a time, 960 in a turn.
+//!
+//! Not more: an agent lets 1,024 sessions begin at once and 256 a second from then on, whoever asks. Between turns everybody
+//! waits until it would let as many begin again.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +14,14 @@ use crate::stats::{Sheet, at, column, to};
 use crate::ways::{self, Entry, Way};
 
 const AT_A_TIME: usize = 32;
+/// Of each of them, one after the other.
+const EACH: usize = 30;
+/// After which an agent lets a whole turn begin at once again.
+const PAUSE: Duration = Duration::from_secs(4);
 
 pub(crate) async fn measure(effort: Effort) -> Value {
     let target = Target::start().await;
     let ways = ways::start(&target, &effort).await;
-    let time = Duration::from_secs(effort.seconds_or(4).into());
     let mut sheet = Sheet::new(
         "connections set up, 32 at a time",
         &[
@@ -27,16 +33,17 @@ pub(crate) async fn measure(effort: Effort) -> Value {
     );
     for _ in 0..effort.rounds {
         for way in &ways {
-            sheet.add(way.name, turn(way, time).await);
+            sheet.add(way.name, turn(way).await);
+            tokio::time::sleep(PAUSE).await;
         }
     }
     sheet.show()
 }
 
-async fn turn(way: &Way, time: Duration) -> Vec<f64> {
+async fn turn(way: &Way) -> Vec<f64> {
     let entry = way.entry().await;
     let (before, began) = (way.cpu(), Instant::now());
-    let each = together((0..AT_A_TIME).map(|_| again_and_again(entry.clone(), time))).await;
+    let each = together((0..AT_A_TIME).map(|_| again_and_again(entry.clone()))).await;
     let took = began.elapsed().as_secs_f64();
     let cpu = if way.has_tunnel() { way.cpu() - before } else { f64::NAN };
     let mut taken = each.concat();
@@ -45,9 +52,9 @@ async fn turn(way: &Way, time: Duration) -> Vec<f64> {
     vec![count / took, spread[0] / 1e3, spread[1] / 1e3, cpu * 1e6 / count]
 }
 
-async fn again_and_again(entry: Entry, time: Duration) -> Vec<Duration> {
-    let (mut taken, began) = (Vec::new(), Instant::now());
-    while began.elapsed() < time {
+async fn again_and_again(entry: Entry) -> Vec<Duration> {
+    let mut taken = Vec::new();
+    for _ in 0..EACH {
         let start = Instant::now();
         let mut stream = entry.connect().await;
         stream.write_all(b"c1").await.expect("the byte is taken");
