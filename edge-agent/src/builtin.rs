@@ -7,6 +7,7 @@ pub(crate) use enabled::Builtin;
 
 #[cfg(feature = "builtin-ssh")]
 mod enabled {
+    use std::pin::pin;
     use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
     use anyhow::{Context, bail};
@@ -19,7 +20,7 @@ mod enabled {
     use crate::caller_stream::{CallerStream, Cut};
     use crate::config::BuiltinSsh;
     use crate::counted::Counted;
-    use crate::session::{Ending, Live, Services, rule_name, silent};
+    use crate::session::{Ending, Live, Services, rule_name, silent, withdrawn};
     use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings, UnderWay, Users};
 
     /// The agent's own SSH server with the keys of the moment.
@@ -117,10 +118,10 @@ mod enabled {
                 reason: Arc::new(OnceLock::new()),
                 stopping: services.tasks.token().clone(),
             };
-            let (lapsed, ending) = (services.lapsed(live, limits, &to_caller), OnceLock::new());
+            let (withdrawn, ending) = (pin!(withdrawn(&to_caller)), OnceLock::new());
             let lapse = async {
                 let why = tokio::select! {
-                    why = lapsed => why,
+                    why = services.lapsed(live, limits, withdrawn) => why,
                     () = silent(&live.counters, limits.idle) => Ending::of(Reason::IdleLimit),
                 };
                 if matches!(why.reason, Reason::CallerGone | Reason::AgentStopping) && why.name != "paused" {

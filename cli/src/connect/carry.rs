@@ -1,5 +1,6 @@
 //! One local connection over one stream: bytes both ways, and how the gateway says that it was cut.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use fairlead_runtime::relay::{self, Counters, Ended, Side, Sink, Source};
@@ -42,7 +43,8 @@ pub(super) async fn carry<S: Source, K: Sink>(
         share: _share,
     } = opened;
     let local = (&mut source, &mut sink);
-    let ended = relay::relay_between(local, (&mut recv, &mut send), None, &Counters::new(), stop.cancelled()).await;
+    let stop = pin!(stop.cancelled());
+    let ended = relay::relay_between(local, (&mut recv, &mut send), None, &Counters::new(), stop).await;
     let reason = match ended {
         Ended::Finished => stopped(&send).await,
         Ended::Failed(Side::Upstream, error) if transport::connection_lost(&error) => {

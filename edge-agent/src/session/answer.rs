@@ -1,5 +1,6 @@
 //! The first frames of a session's stream: what is asked, what is answered, and streams that are not even read.
 
+use std::future::{pending, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,8 @@ use fairlead_runtime::transport::{Receiver, Sender, Stopped};
 use fairlead_wire::codec::{self, MAX_CONTROL_FRAME};
 use fairlead_wire::open::{Open, OpenAnswer};
 use fairlead_wire::refusal::{Reason, Refused};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -116,15 +119,13 @@ pub(super) async fn answer(to_caller: &mut Sender, answer: OpenAnswer) -> bool {
 /// Completes when the gateway withdraws the session, with its reason. The relay alone would notice only once it reads
 /// from the gateway or writes to it, which it does not while an upstream takes no bytes.
 pub(crate) fn withdrawn(to_caller: &Sender) -> impl Future<Output = Reason> + Send + use<> {
-    let stopped = to_caller.stopped();
-    async move {
-        match stopped.await {
-            Stopped::ByPeer(code) => Reason::from_quic_code(code).unwrap_or(Reason::CallerGone),
-            // The gateway has everything that was said; what it still sends is another matter.
-            Stopped::Delivered => std::future::pending().await,
-            Stopped::Lost => Reason::Offline,
-        }
-    }
+    // Combinators, not an async block: every idle session holds this future, and a block would hold its parts twice.
+    to_caller.stopped().then(|stopped| match stopped {
+        Stopped::ByPeer(code) => Either::Left(ready(Reason::from_quic_code(code).unwrap_or(Reason::CallerGone))),
+        // The gateway has everything that was said; what it still sends is another matter.
+        Stopped::Delivered => Either::Right(pending()),
+        Stopped::Lost => Either::Left(ready(Reason::Offline)),
+    })
 }
 
 /// Refuses a stream without reading it and without a task, which a group that is stopping would not take.

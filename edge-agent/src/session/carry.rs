@@ -1,5 +1,6 @@
 //! Bytes between a caller and a checked address, for as long as the session's reason lasts.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -70,9 +71,16 @@ impl Services {
         from_caller: Receiver,
         mut to_caller: Sender,
     ) -> Option<Ending> {
-        let upstream = tokio::select! {
-            upstream = self.reach(live, target) => upstream,
-            ending = self.lapsed(live, limits, &to_caller) => {
+        let upstream = {
+            let withdrawn = pin!(withdrawn(&to_caller));
+            tokio::select! {
+                upstream = self.reach(live, target) => Ok(upstream),
+                ending = self.lapsed(live, limits, withdrawn) => Err(ending),
+            }
+        };
+        let upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(ending) => {
                 to_caller.abort(ending.reason.code());
                 return Some(ending);
             }
@@ -162,17 +170,25 @@ impl Services {
         }
         let mut to_upstream = Followed::new(to_upstream, live, self.clock.as_ref());
         let mut lapsed = None;
-        let ending = self.lapsed(live, limits, &to_caller);
-        let lapse = async { lapsed = Some(ending.await) };
-        let caller = (&mut from_caller, &mut to_caller);
-        let upstream = (&mut from_upstream, &mut to_upstream);
-        let ended = match Judged::new(self, live) {
-            None => relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await,
-            Some(judged) => {
-                let (mut source, mut sink, wake) = relay::between(caller, BytesMut::new(), judged, packets::BOUNDS);
-                let mut greeted = Greeted::new(Woken::new(upstream.0, Some(wake)), greeting);
-                let (caller, upstream) = ((&mut source, &mut sink), (&mut greeted, upstream.1));
-                relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await
+        let ended = {
+            // Each pinned where it is made: moved into another future it would take its place twice, in every idle session.
+            let withdrawn = pin!(withdrawn(&to_caller));
+            let lapse = pin!(async { lapsed = Some(self.lapsed(live, limits, withdrawn).await) });
+            let caller = (&mut from_caller, &mut to_caller);
+            let upstream = (&mut from_upstream, &mut to_upstream);
+            match Judged::new(self, live) {
+                None => relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await,
+                Some(judged) => {
+                    let carried = async {
+                        let (mut source, mut sink, wake) =
+                            relay::between(caller, BytesMut::new(), judged, packets::BOUNDS);
+                        let mut greeted = Greeted::new(Woken::new(upstream.0, Some(wake)), greeting);
+                        let (caller, upstream) = ((&mut source, &mut sink), (&mut greeted, upstream.1));
+                        relay::relay_between(caller, upstream, limits.idle, &live.counters, lapse).await
+                    };
+                    // On the heap: few sessions are judged, and all would hold the room for it.
+                    Box::pin(carried).await
+                }
             }
         };
         let ending = match ended {
@@ -196,22 +212,19 @@ impl Services {
         Some(ending)
     }
 
-    /// Completes when a permitted session must end, whoever says so.
-    pub(crate) fn lapsed<'a>(
-        &'a self,
-        live: &'a Live,
+    /// Completes when a permitted session must end, whoever says so; `withdrawn` is how the gateway says it.
+    pub(crate) async fn lapsed(
+        &self,
+        live: &Live,
         limits: Limits,
-        to_caller: &Sender,
-    ) -> impl Future<Output = Ending> + Send + use<'a> {
-        let withdrawn = withdrawn(to_caller);
-        async move {
-            tokio::select! {
-                biased; // the customer's own word goes first
-                ending = live.lapse.cancelled() => ending,
-                () = self.tasks.token().cancelled() => Ending::of(Reason::AgentStopping),
-                reason = withdrawn => Ending::of(reason),
-                () = after(limits.session) => Ending::of(Reason::SessionLimit),
-            }
+        withdrawn: Pin<&mut (impl Future<Output = Reason> + Send)>,
+    ) -> Ending {
+        tokio::select! {
+            biased; // the customer's own word goes first
+            ending = live.lapse.cancelled() => ending,
+            () = self.tasks.token().cancelled() => Ending::of(Reason::AgentStopping),
+            reason = withdrawn => Ending::of(reason),
+            () = after(limits.session) => Ending::of(Reason::SessionLimit),
         }
     }
 }

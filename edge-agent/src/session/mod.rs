@@ -35,6 +35,7 @@ use crate::service::{self, Admission, AllowList, Asked, Neighbourhood, Refusal, 
 use crate::statement_log::{StatementLog, StatementLogs};
 
 pub(crate) use again::watch_time;
+pub(crate) use answer::withdrawn;
 pub(crate) use carry::silent;
 pub(crate) use crowd::Crowd;
 pub(crate) use records::rule_name;
@@ -42,7 +43,7 @@ pub(crate) use table::{Ending, Live, Table};
 
 use table::Settled;
 
-use answer::{NoOpen, answer, read_connect, read_open, read_startup, turn_away, withdrawn};
+use answer::{NoOpen, answer, read_connect, read_open, read_startup, turn_away};
 
 /// `Open` must be complete this soon after its stream began.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -292,7 +293,8 @@ impl Services {
                 if !answer(&mut to_caller, OpenAnswer::opened()).await {
                     return Some(Ending::with(Reason::Offline, "the gateway went away".into()));
                 }
-                builtin.serve(self, live, limits, from_caller, to_caller).await
+                // On the heap: other sessions would hold the room for it.
+                Box::pin(builtin.serve(self, live, limits, from_caller, to_caller)).await
             }
             (Upstream::BuiltinSsh, None) => {
                 let refused = Refused::new(Reason::Unsupported, "no SSH server here");

@@ -194,7 +194,7 @@ where
     };
     let caller = (&mut from_caller, caller_sink);
     let upstream = (&mut from_upstream, upstream_sink);
-    let ended = relay_between(caller, upstream, idle, counters, lapse).await;
+    let ended = relay_between(caller, upstream, idle, counters, pin!(lapse)).await;
     if matches!(ended, Ended::Finished) {
         to_caller.0 = None;
         to_upstream.0 = None;
@@ -204,12 +204,13 @@ where
 
 /// As [`relay`], but leaves the ends to their owner, who may still say something to the caller and then finishes or
 /// aborts them. After anything but [`Ended::Finished`] a sink may hold the beginning of what was last read for it.
+/// `lapse` is pinned by its owner: a future that is moved into another one takes its place twice, in every idle session.
 pub async fn relay_between<CallerSource, CallerSink, UpstreamSource, UpstreamSink>(
     caller: (&mut CallerSource, &mut CallerSink),
     upstream: (&mut UpstreamSource, &mut UpstreamSink),
     idle: Option<Duration>,
     counters: &Counters,
-    lapse: impl Future,
+    lapse: Pin<&mut impl Future>,
 ) -> Ended
 where
     CallerSource: Source,
@@ -218,7 +219,7 @@ where
     UpstreamSink: Sink,
 {
     let activity = Activity::new(idle);
-    // Pinned where they are made: a future that is moved into another one takes its place twice, in every idle session.
+    // Pinned where they are made, for the same reason as `lapse`.
     let up = pin!(pump(
         Side::Caller,
         caller.0,

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -247,10 +248,8 @@ impl TaskGroup {
         }
         reap(&mut members.set);
         let place = self.enrol(name, critical);
-        members.set.spawn(async move {
-            future.await;
-            place.leave_whole();
-        });
+        // Not an async block: that would hold the future twice, as what it captured and as what it awaits.
+        members.set.spawn(future.map(|()| place.leave_whole()));
         true
     }
 

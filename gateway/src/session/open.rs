@@ -1,5 +1,6 @@
 //! A permit becomes a stream to the agent; the stream carries bytes until an end or until the permit lapses.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,16 +192,18 @@ impl Session {
         } = stream;
         let limits = *account.permit.limits();
         let mut lapsed = None;
-        let lapse = async {
-            lapsed = Some(tokio::select! {
-                reason = account.permit.lapse().cancelled() => reason,
-                () = after(limits.session) => Reason::SessionLimit,
+        let ended = {
+            let lapse = pin!(async {
+                lapsed = Some(tokio::select! {
+                    reason = account.permit.lapse().cancelled() => reason,
+                    () = after(limits.session) => Reason::SessionLimit,
+                });
             });
+            let (from_caller, to_caller) = (&mut caller.0, &mut caller.1);
+            let mut woken = Woken::new(&mut from_agent, wake);
+            let agent = (&mut woken, &mut to_agent);
+            relay::relay_between((from_caller, to_caller), agent, limits.idle, &account.counters, lapse).await
         };
-        let (from_caller, to_caller) = (&mut caller.0, &mut caller.1);
-        let mut woken = Woken::new(&mut from_agent, wake);
-        let agent = (&mut woken, &mut to_agent);
-        let ended = relay::relay_between((from_caller, to_caller), agent, limits.idle, &account.counters, lapse).await;
         let (reason, detail) = match ended {
             Ended::Finished => (None, String::new()),
             Ended::Idle => (Some(Reason::IdleLimit), String::new()),

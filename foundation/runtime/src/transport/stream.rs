@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use quinn::VarInt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,20 +48,14 @@ impl Sender {
     /// Waits until the peer reads no further, or has everything of a finished half. Finishing alone is not delivery:
     /// closing the connection right after it may lose the end. Holds no borrow, so that writing can go on. Cancel safe.
     pub fn stopped(&self) -> impl Future<Output = Stopped> + Send + use<> {
-        let (quic, websocket) = match self {
-            Self::Quic(stream) => (Some(stream.stopped()), None),
-            Self::WebSocket(stream) => (None, Some(stream.stopped())),
-        };
-        async move {
-            if let Some(stopped) = websocket {
-                return stopped.await;
-            }
-            let Some(stopped) = quic else { return Stopped::Lost };
-            match stopped.await {
+        // Combinators, not an async block: every idle session holds this future, and a block would hold its parts twice.
+        match self {
+            Self::Quic(stream) => Either::Left(stream.stopped().map(|stopped| match stopped {
                 Ok(Some(code)) => Stopped::ByPeer(code.into_inner()),
                 Ok(None) => Stopped::Delivered,
                 Err(_) => Stopped::Lost,
-            }
+            })),
+            Self::WebSocket(stream) => Either::Right(stream.stopped()),
         }
     }
 

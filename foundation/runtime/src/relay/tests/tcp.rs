@@ -174,7 +174,7 @@ async fn a_face_that_kept_its_ends_says_its_last_words() {
         (&mut from_upstream, &mut to_upstream),
         None,
         &counters,
-        async {},
+        pin!(async {}),
     )
     .await;
     assert!(matches!(ended, Ended::Lapsed), "{ended:?}");
