@@ -1,7 +1,7 @@
-//! A connection, one byte there and back, and its end, which the target begins: 32 at a time, 960 in a turn.
+//! A connection, one byte there and back, and its end, which the target begins: 32 at a time, 3,072 in a turn.
 //!
-//! Not more: an agent lets 1,024 sessions begin at once and 256 a second from then on, whoever asks. Between turns everybody
-//! waits until it would let as many begin again.
+//! Not more: an agent lets 8,192 sessions that it permits begin at once and 1,024 a second from then on. Between turns
+//! everybody waits, so that as many may begin again.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use crate::ways::{self, Entry, Way};
 
 const AT_A_TIME: usize = 32;
 /// Of each of them, one after the other.
-const EACH: usize = 30;
+const EACH: usize = 96;
 /// After which an agent lets a whole turn begin at once again.
-const PAUSE: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(effort: Effort) -> Value {
     let target = Target::start().await;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairlead_tests::programs::Daemon;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,6 +17,8 @@ use crate::memory::crowd;
 use crate::stats::{Sheet, at, column};
 use crate::ways::{Entry, Fairlead, Link};
 
+/// Sessions of S2 by one agent, which takes 1,024.
+const OF_AN_AGENT: u32 = 1_000;
 /// The quiet sessions of S5.
 const QUIET: usize = 200;
 /// Between two messages of each of them.
@@ -47,19 +50,31 @@ async fn agents(effort: &Effort) -> Value {
 }
 
 async fn sessions(effort: &Effort, target: &Target) -> Value {
-    let count = if effort.quick { 200 } else { 5_000 };
+    let count: u32 = if effort.quick { 200 } else { 5_000 };
     let fairlead = Fairlead::start(Link::Quic, target.port).await;
-    let pids = [fairlead.gateway.id(), fairlead.agent.id()];
-    let rss = || pids.map(|pid| cost::rss(&[pid]));
+    let mut ways = vec![fairlead.entry()];
+    let mut neighbours = Vec::new();
+    while (ways.len() as u32) < count.div_ceil(OF_AN_AGENT) {
+        let (agent, entry) = fairlead
+            .neighbour(&format!("other-{}", ways.len()), ways.len() as u64 + 1)
+            .await;
+        neighbours.push(agent);
+        ways.push(entry);
+    }
+    let agents: Vec<u32> = neighbours.iter().map(Daemon::id).chain([fairlead.agent.id()]).collect();
+    let rss = || [cost::rss(&[fairlead.gateway.id()]), cost::rss(&agents)];
     let (empty, began) = (rss(), Instant::now());
-    let held = crowd(&fairlead.entry(), count).await;
+    let mut held = Vec::new();
+    for way in &ways {
+        held.extend(crowd(way, count / ways.len() as u32).await);
+    }
     let took = began.elapsed().as_secs_f64();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let full = rss();
     let active = fairlead.home.metric("fairlead_sessions_active").await;
     let each = |side: usize| (full[side] - empty[side]) / f64::from(count);
     let mut sheet = Sheet::new(
-        "S2: sessions at one gateway, by one agent (goal: 60 s, no failure, 150 KiB each)",
+        "S2: sessions at one gateway, 1,000 by each agent (goal: 60 s, no failure, 150 KiB each)",
         &[
             column("sessions", 0),
             column("set up in s", 1),
@@ -119,7 +134,7 @@ async fn slow_reader(effort: &Effort, target: &Target) -> Value {
 
 async fn noisy(effort: &Effort, target: &Target) -> Value {
     let fairlead = Fairlead::start(Link::Quic, target.port).await;
-    let (_agent, neighbour) = fairlead.neighbour("noisy").await;
+    let (_agent, neighbour) = fairlead.neighbour("noisy", 2).await;
     let time = Duration::from_secs(if effort.quick { 2 } else { 6 });
     let mut sheet = Sheet::new(
         "S6: 20 sessions beside another agent at full rate and with 2,000 opens a second (goal: p99 twice as long)",

@@ -70,6 +70,9 @@ struct Arguments {
     /// What a process is that this program started itself: a crowd of agents.
     #[arg(long, hide = true, num_args = 4)]
     crowd: Vec<String>,
+    /// What a process is that this program started itself: one side of the relay alone.
+    #[arg(long, hide = true, num_args = 3)]
+    bare: Vec<String>,
     /// Set inside a network namespace of its own.
     #[arg(long, hide = true)]
     inside: bool,
@@ -119,6 +122,9 @@ async fn main() {
     }
     if !asked.crowd.is_empty() {
         return crowd::run(&asked.crowd).await;
+    }
+    if !asked.bare.is_empty() {
+        return ways::bare::run(&asked.bare).await;
     }
     let effort = Effort {
         seconds: asked.seconds,

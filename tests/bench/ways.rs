@@ -5,6 +5,7 @@
 //! such a client: a routing token, as RDP clients show it, and two processes as the peers have. `fairlead connect` is the general way,
 //! with a third process and a second encryption, all of which is counted.
 
+pub(crate) mod bare;
 mod fairlead;
 mod peers;
 mod ssh;
@@ -107,6 +108,9 @@ pub(crate) async fn start(target: &Target, effort: &Effort) -> Vec<Way> {
         if is_wanted(name) {
             ways.push(fairlead::way(name, link, target).await);
         }
+    }
+    if is_wanted(bare::NAME) {
+        ways.push(bare::way(target).await);
     }
     for (name, direction) in ssh::WAYS {
         if is_wanted(name) {

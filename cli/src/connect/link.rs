@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::carry::Opened;
-use crate::call::{answered, asked, connected, ended, refused};
+use crate::call::{answered, asked, connected, ended, exit_of, refused};
 use crate::command::{CommandError, Context, Exit};
 use crate::login;
 use crate::profile::Profile;
@@ -232,7 +232,8 @@ impl Link {
         let share = self.share(connection);
         let lost = |_: &dyn std::fmt::Display| Unopened::Elsewhere;
         let asking = async {
-            let (mut send, mut recv) = connection.open().await.map_err(|error| lost(&error))?;
+            let opened = timeout(connection.opens_within(), connection.open()).await;
+            let (mut send, mut recv) = opened.map_err(|_| full())?.map_err(|error| lost(&error))?;
             send.write_all(&bytes).await.map_err(|error| lost(&error))?;
             let frame = frame::read_frame(&mut recv, MAX_CONTROL_FRAME).await;
             let frame = frame.map_err(|error| lost(&error))?.ok_or(Unopened::Elsewhere)?;
@@ -287,6 +288,15 @@ impl Drop for Share {
         self.open.fetch_sub(1, Ordering::AcqRel);
         self.widen();
     }
+}
+
+/// The gateway lets one connection carry only so many sessions, and none has ended for a while.
+fn full() -> Unopened {
+    let text = format!(
+        "{}: the gateway lets no further session be open over one connection",
+        Reason::Limit
+    );
+    Unopened::Refused(CommandError::text(exit_of(Reason::Limit), text))
 }
 
 /// Whether the gateway closed a conversation in which nothing was asked.

@@ -13,10 +13,16 @@ struct Pace {
     per_second: f64,
 }
 
-/// Sessions, and whatever else a stream begins with.
+/// Sessions, and whatever else a stream begins with. What was permitted is given back as far as [`PERMITTED`] goes.
 const STREAMS: Pace = Pace {
     burst: 1024.0,
     per_second: 256.0,
+};
+/// Sessions that the customer's file permits: an application that connects anew for each request, not whoever tries names.
+/// Bounded too, since each writes two lines and dials.
+const PERMITTED: Pace = Pace {
+    burst: 8192.0,
+    per_second: 1024.0,
 };
 /// Questions about the file. Enough for people; for somebody who tries names and times it is as slow as sessions are loud.
 const QUESTIONS: Pace = Pace {
@@ -31,6 +37,7 @@ pub(crate) struct Crowd {
 
 struct State {
     streams: Bucket,
+    permitted: Bucket,
     questions: Bucket,
     turned_away: BTreeMap<Reason, u64>,
 }
@@ -61,12 +68,17 @@ impl Bucket {
         }
         has_room
     }
+
+    fn give_back(&mut self) {
+        self.room = (self.room + 1.0).min(self.pace.burst);
+    }
 }
 
 impl Crowd {
     pub(crate) fn new() -> Self {
         let state = State {
             streams: Bucket::full(STREAMS),
+            permitted: Bucket::full(PERMITTED),
             questions: Bucket::full(QUESTIONS),
             turned_away: BTreeMap::new(),
         };
@@ -78,6 +90,15 @@ impl Crowd {
     /// Takes one permission for a stream, if there is one.
     pub(super) fn has_room(&self) -> bool {
         self.with(|state| state.streams.take())
+    }
+
+    /// Gives the permission for a stream back whose session was permitted, unless those come too fast as well.
+    pub(super) fn permitted(&self) {
+        self.with(|state| {
+            if state.permitted.take() {
+                state.streams.give_back();
+            }
+        });
     }
 
     /// Takes one permission for a question, if there is one.
@@ -125,5 +146,26 @@ mod tests {
         assert!(!crowd.count(Reason::AgentStopping));
         assert_eq!(crowd.take().into_values().collect::<Vec<_>>(), [2, 1]);
         assert!(crowd.count(Reason::Limit));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn permitted_sessions_may_come_faster_and_have_a_bound_too() {
+        let crowd = Crowd::new();
+        let permitted = |tries: usize| {
+            let one = |_: &usize| {
+                let has_room = crowd.has_room();
+                if has_room {
+                    crowd.permitted();
+                }
+                has_room
+            };
+            (0..tries).filter(one).count()
+        };
+        assert_eq!(permitted(20_000), 8192 + 1024);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(permitted(20_000), 1024 + 256);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(permitted(100), 100);
+        // What was refused in between is charged as before.
+        assert_eq!((0..5000).filter(|_| crowd.has_room()).count(), 1024);
     }
 }

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::builtin::Builtin;
 use crate::config::Upstream;
-use crate::link::{GatewayStream, Sessions};
+use crate::link::{GatewayStream, InUse, Sessions};
 use crate::pause::Pause;
 use crate::service::{self, Admission, AllowList, Asked, Neighbourhood, Refusal, Resolver};
 use crate::statement_log::{StatementLog, StatementLogs};
@@ -41,7 +41,7 @@ pub(crate) use crowd::Crowd;
 pub(crate) use records::rule_name;
 pub(crate) use table::{Ending, Live, Table};
 
-use table::Settled;
+use table::{Seat, Settled};
 
 use answer::{NoOpen, answer, read_connect, read_open, read_startup, turn_away};
 
@@ -68,6 +68,15 @@ pub(crate) struct Services {
     /// The agent stops: those that run may finish, and no further one begins.
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskGroup,
+}
+
+/// A session that the customer's file permits, and that is in the audit.
+struct Permitted {
+    seat: Seat,
+    admission: Admission,
+    from_caller: Receiver,
+    to_caller: Sender,
+    in_use: InUse,
 }
 
 impl Sessions for Services {
@@ -120,46 +129,87 @@ impl Services {
     }
 
     async fn serve(self: Arc<Self>, stream: GatewayStream) {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let Some(permitted) = Box::pin(self.hear(stream)).await else {
+            return;
+        };
+        let Permitted {
+            seat,
+            admission,
+            from_caller,
+            to_caller,
+            // Held to the end of the session: the link is needed as long.
+            in_use: _in_use,
+        } = permitted;
+        self.crowd.permitted();
+        let ending = self.carry_out(&seat.live, admission, from_caller, to_caller).await;
+        self.record_end(&seat.live, ending);
+    }
+
+    /// Reads what a stream asks for, and answers it unless it is a session that is permitted.
+    async fn hear(self: &Arc<Self>, stream: GatewayStream) -> Option<Permitted> {
         let GatewayStream {
             mut from_caller,
             mut to_caller,
-            // Held to the end of the session: the link is needed as long.
-            in_use: _in_use,
+            in_use,
         } = stream;
         let asked = match timeout(OPEN_LIMIT, read_open(&mut from_caller, self.clock.now())).await {
             Ok(Ok(asked)) => asked,
-            Ok(Err(unusable)) => return self.refuse_unread(*unusable, &mut to_caller).await,
+            Ok(Err(unusable)) => {
+                self.refuse_unread(*unusable, &mut to_caller).await;
+                return None;
+            }
             Err(_) => {
                 let refusal = Refusal::new(Reason::Malformed, "no Open within 10 s");
-                return self.refuse_unread(NoOpen::silent(refusal), &mut to_caller).await;
+                self.refuse_unread(NoOpen::silent(refusal), &mut to_caller).await;
+                return None;
             }
         };
         if let Some(about) = asked.question {
-            if !self.crowd.has_room_for_a_question() {
+            if self.crowd.has_room_for_a_question() {
+                self.answer_question(&asked, about, &mut to_caller).await;
+            } else {
                 let refusal = Refusal::new(Reason::Limit, "too many questions at once");
-                return self.refuse(&asked, refusal, &mut to_caller).await;
+                self.refuse(&asked, refusal, &mut to_caller).await;
             }
-            return self.answer_question(&asked, about, &mut to_caller).await;
+            return None;
         }
         if let Some(key) = asked.cancel.clone() {
-            return self.cancel(&asked, &key, &mut to_caller).await;
+            self.cancel(&asked, &key, &mut to_caller).await;
+            return None;
         }
-        let asked = match self.heard(asked, &mut from_caller).await {
-            Ok(asked) => asked,
-            Err((asked, refusal)) => return self.refuse(&asked, refusal, &mut to_caller).await,
-        };
+        match self.decide(asked, &mut from_caller, &to_caller).await {
+            Ok((seat, admission)) => Some(Permitted {
+                seat,
+                admission,
+                from_caller,
+                to_caller,
+                in_use,
+            }),
+            Err((asked, refusal)) => {
+                self.refuse(&asked, refusal, &mut to_caller).await;
+                None
+            }
+        }
+    }
+
+    /// Takes a session into the table and asks the customer's file about it.
+    async fn decide(
+        self: &Arc<Self>,
+        asked: Asked,
+        from_caller: &mut Receiver,
+        to_caller: &Sender,
+    ) -> Result<(Seat, Admission), (Asked, Refusal)> {
+        let asked = self.heard(asked, from_caller).await?;
         // In the table before it is decided: whatever changes from here on finds the session there.
         let Some(seat) = self.live.enter(asked.clone()) else {
             let refusal = Refusal::new(Reason::Malformed, "a session with this id lives");
-            return self.refuse(&asked, refusal, &mut to_caller).await;
+            return Err((asked, refusal));
         };
-        let live = &seat.live;
-        let admission = match self.permit(live, &to_caller).await {
-            Ok(admission) => admission,
-            Err(refusal) => return self.refuse(&live.asked, refusal, &mut to_caller).await,
-        };
-        let ending = self.carry_out(live, admission, from_caller, to_caller).await;
-        self.record_end(live, ending);
+        match self.permit(&seat.live, to_caller).await {
+            Ok(admission) => Ok((seat, admission)),
+            Err(refusal) => Err((asked, refusal)),
+        }
     }
 
     /// Says what the file says, after a line in the customer's audit; nothing is opened, and no name is looked up.

@@ -3,6 +3,7 @@
 //!
 //! TLS settings are made in the identity room and handed in; what travels on the streams belongs to the wire room.
 
+mod bundle;
 mod laned;
 
 use std::io;

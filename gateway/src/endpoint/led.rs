@@ -101,7 +101,8 @@ impl Led<'_> {
 
     /// Serves a client inside TLS to the end of its session.
     pub(super) async fn serve(self, stream: TlsStream<ClientStream>) {
-        match mqtt::meet(stream).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        match Box::pin(mqtt::meet(stream)).await {
             Some(Met::Plain(stream)) => {
                 let (source, sink) = relay::split(stream);
                 self.run(source, sink).await;
@@ -112,7 +113,8 @@ impl Led<'_> {
     }
 
     async fn run<S: Source, K: Sink>(self, mut source: S, mut sink: K) {
-        if let Ok((session, mut ends)) = self.open(&mut source, &mut sink).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        if let Ok((session, mut ends)) = Box::pin(self.open(&mut source, &mut sink)).await {
             let carried = session.carry((&mut ends.source, &mut ends.sink)).await;
             ends.part(&carried).await;
         }

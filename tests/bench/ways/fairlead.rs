@@ -117,11 +117,11 @@ impl Fairlead {
         }
     }
 
-    /// A second agent at the same gateway, in front of the same target, and the way to it.
-    pub(crate) async fn neighbour(&self, name: &str) -> (Daemon, Entry) {
+    /// Another agent at the same gateway, in front of the same target, and the way to it; with it there are so many.
+    pub(crate) async fn neighbour(&self, name: &str, agents: u64) -> (Daemon, Entry) {
         let (dir, endpoints) = (self.dir.path().join(name), endpoints(name, self.port));
         let agent = self.home.agent(&dir, name, &endpoints).await.start();
-        self.home.linked(2).await;
+        self.home.linked(agents).await;
         (agent, self.entry_of(name))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlead_tests::clients::{run, run_with, stock};
 use fairlead_tests::lab::Lab;
-use fairlead_tests::programs::PATIENCE;
+use fairlead_tests::programs::{PATIENCE, until};
 use fairlead_tests::redis::Redis;
 use fairlead_tests::upstream::{Count, Echo, Flood};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,6 +75,41 @@ async fn clients_that_do_not_read_hold_up_no_other() {
     timeout(PATIENCE, stream.read_exact(&mut pong)).await.unwrap().unwrap();
     assert_eq!(&pong, b"ping");
     drop(stalled);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_beyond_what_one_conversation_carries_is_told_at_once() {
+    fairlead_runtime::process::raise_file_limit().unwrap();
+    let mut lab =
+        Lab::configured("limits: { login_failures_per_source: 0, sessions_per_caller: { user: 2000 } }").await;
+    lab.policy("version: 1\nrules: [ { name: all, sites: ['*'], effect: allow } ]\n")
+        .await;
+    let echo = Echo::start().await;
+    let url = served(&mut lab, echo.address, "echo").await;
+    let app = lab.user("app", &["apps"]).await;
+    let connect = Connect::of(&app, &url).await;
+    let mut held = Vec::new();
+    let refused = loop {
+        assert!(held.len() < 700, "a conversation carries 512, and a seventh more");
+        let mut stream = connect.dial().await;
+        stream.write_all(b"x").await.unwrap();
+        // Two seconds for one to end, and some for a busy machine.
+        match timeout(Duration::from_secs(10), stream.read_u8()).await.unwrap() {
+            Ok(_) => held.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(held.len() >= 512, "{}", held.len());
+    connect.says("limit: the gateway lets no further session be open").await;
+    held.truncate(500);
+    until("another is served", PATIENCE, async || {
+        let mut stream = connect.dial().await;
+        stream.write_all(b"x").await.ok()?;
+        stream.read_u8().await.ok()
+    })
+    .await;
     lab.stop().await;
 }
 

@@ -1,6 +1,6 @@
-//! quinn's tokio runtime, but for one thing: the driver of a connection that is accepted by somebody in a
-//! [lane](crate::lane) runs in that lane too, until the pass is released. A handshake's signatures and key exchanges are
-//! made in there.
+//! quinn's tokio runtime, but for two things. The driver of a connection that is accepted by somebody in a
+//! [lane](crate::lane) runs in that lane too, until the pass is released: a handshake's signatures and key exchanges are
+//! made in there. And what a driver sends in one turn leaves [together](super::bundle).
 
 use std::future::Future;
 use std::io;
@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 
+use super::bundle::{Bundled, BundlingSocket};
 use crate::lane::Pass;
 
 /// See the module.
@@ -23,6 +24,7 @@ impl Runtime for LanedRuntime {
     }
 
     fn spawn(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let driver = Box::pin(Bundled::new(driver));
         match Pass::current() {
             Some(pass) => TokioRuntime.spawn(Box::pin(pass.run(driver))),
             None => TokioRuntime.spawn(driver),
@@ -30,7 +32,7 @@ impl Runtime for LanedRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(BundlingSocket(TokioRuntime.wrap_udp_socket(socket)?)))
     }
 
     fn now(&self) -> Instant {

@@ -84,12 +84,14 @@ impl MqttFace {
             Err(Nobody { why, told }) => {
                 self.door.not_identified(why, Some(&name), client);
                 let text = format!("fairlead: {told} ({why})");
-                return hello::turn_away(stream, code_of(told), &text).await;
+                return Box::pin(hello::turn_away(stream, code_of(told), &text)).await;
             }
         };
         drop(slot);
         let wanted = Wanted::Speaking(&name, KIND.leads_to);
-        match self.door.approach(&caller, wanted, facts.clone(), client).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let approach = Box::pin(self.door.approach(&caller, wanted, facts.clone(), client)).await;
+        match approach {
             Ok(Approach::Unspoken(session, protocol)) => {
                 let led = Led {
                     door: &self.door,
@@ -100,11 +102,11 @@ impl MqttFace {
                     tls: facts,
                     client,
                 };
-                led.serve(stream).await;
+                Box::pin(led.serve(stream)).await;
             }
             // This kind leads to nothing that is not read.
             Ok(Approach::Open(_)) => {}
-            Err(denial) => hello::turn_away(stream, code_of(denial.told), &denial.to_string()).await,
+            Err(denial) => Box::pin(hello::turn_away(stream, code_of(denial.told), &denial.to_string())).await,
         }
     }
 }

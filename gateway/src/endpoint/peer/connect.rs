@@ -44,7 +44,9 @@ impl Peer {
             return refuse(send, recv, denial).await;
         };
         let wanted = Wanted::Exactly(&url);
-        match self.door.approach(caller, wanted, TlsFacts::default(), client).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let approach = Box::pin(self.door.approach(caller, wanted, TlsFacts::default(), client)).await;
+        match approach {
             Err(denial) => refuse(send, recv, denial).await,
             Ok(Approach::Open(session)) => tunnel(*session, send, recv).await,
             Ok(Approach::Unspoken(session, protocol)) => {
@@ -57,7 +59,7 @@ impl Peer {
                     tls: TlsFacts::default(),
                     client,
                 };
-                read(led, send, recv).await;
+                Box::pin(read(led, send, recv)).await;
             }
         }
     }
@@ -93,7 +95,7 @@ async fn read(led: Led<'_>, mut send: Sender, mut recv: Receiver) {
     if !say_connected(&mut send, led.session).await {
         return;
     }
-    let (session, mut ends) = match led.open(&mut recv, &mut send).await {
+    let (session, mut ends) = match Box::pin(led.open(&mut recv, &mut send)).await {
         Ok(opened) => opened,
         Err(unopened) => {
             match unopened {

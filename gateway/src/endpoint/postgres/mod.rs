@@ -114,8 +114,8 @@ impl PostgresFace {
                 drop(slot);
                 let host = name::endpoint(server_name.as_deref(), &self.domain, &mut startup);
                 let spoken = spoken(&startup, facts);
-                self.serve_caller(stream, &Arc::new(caller), &host, spoken, client)
-                    .await;
+                let caller = Arc::new(caller);
+                Box::pin(self.serve_caller(stream, &caller, &host, spoken, client)).await;
             }
             Err(Nobody { why, told }) => {
                 self.door.not_identified(why, server_name.as_deref(), client);
@@ -140,9 +140,10 @@ impl PostgresFace {
         client: SocketAddr,
     ) {
         let wanted = Wanted::Speaking(host, KIND.leads_to);
-        let session = match self.door.enter_saying(caller, wanted, spoken, client).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let session = match Box::pin(self.door.enter_saying(caller, wanted, spoken, client)).await {
             Ok(session) => session,
-            Err(denial) => return hello::refuse(stream, REFUSED, &denial.to_string(), hint(denial)).await,
+            Err(denial) => return Box::pin(hello::refuse(stream, REFUSED, &denial.to_string(), hint(denial))).await,
         };
         let lapse = session.permit().lapse().clone();
         let (mut source, sink) = relay::split(stream);
@@ -152,7 +153,7 @@ impl PostgresFace {
         let stream = source.0.unsplit(sink.0);
         match carried.reason {
             None | Some(Reason::CallerGone) => {}
-            Some(_) if may_speak => hello::refuse(stream, CUT, &carried.denial.to_string(), "").await,
+            Some(_) if may_speak => Box::pin(hello::refuse(stream, CUT, &carried.denial.to_string(), "")).await,
             // In the middle of a message nothing can be said; the cut itself must do.
             Some(_) => {}
         }

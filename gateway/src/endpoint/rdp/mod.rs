@@ -55,11 +55,12 @@ impl RdpFace {
             // Whoever speaks no RDP would not understand an answer either.
             Err(error) => return tracing::debug!(%client, %error, "no RDP connection request"),
         };
-        let entered = self.enter(&request, client).await;
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let entered = Box::pin(self.enter(&request, client)).await;
         drop(slot);
         let session = match entered {
             Ok(session) => session,
-            Err(failure) => return hello::refuse(&request, failure, source, sink).await,
+            Err(failure) => return Box::pin(hello::refuse(&request, failure, source, sink)).await,
         };
         source.put_back(&request.without_text());
         session.carry((source, sink)).await;

@@ -57,10 +57,11 @@ impl Forward {
         } = self;
         // Not given up when the connection ends meanwhile: whatever was permitted gets its end in the audit.
         let wanted = Wanted::Port(&host, port);
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
         let approached = shared
             .door
-            .approach(&caller, wanted, TlsFacts::default(), connection.client)
-            .await;
+            .approach(&caller, wanted, TlsFacts::default(), connection.client);
+        let approached = Box::pin(approached).await;
         let approach = match approached {
             Ok(approach) => approach,
             Err(denial) => {
@@ -96,7 +97,8 @@ impl Forward {
                     tls: TlsFacts::default(),
                     client: connection.client,
                 };
-                let Some(carried) = read(led, &taken.carrier, (source, sink), connection).await else {
+                let read = Box::pin(read(led, &taken.carrier, (source, sink), connection));
+                let Some(carried) = read.await else {
                     let _not_closed = timeout(FAREWELL, taken.carrier.closed.cancelled()).await;
                     let _gone = timeout(FAREWELL, handle.close(id)).await;
                     return drop(place);
@@ -132,7 +134,7 @@ async fn read(
     (source, sink): (ChannelSource, ChannelSink),
     connection: &Connection,
 ) -> Option<Carried> {
-    let (session, mut ends) = led.open(source, sink).await.ok()?;
+    let (session, mut ends) = Box::pin(led.open(source, sink)).await.ok()?;
     let carried = carry(session, client, (&mut ends.source, &mut ends.sink), connection).await;
     ends.part(&carried).await;
     Some(carried)

@@ -58,12 +58,14 @@ impl TlsFace {
             Ok(caller) => Arc::new(caller),
             Err(Nobody { why, told }) => {
                 self.door.not_identified(why, Some(&name), client);
-                return part(stream, alert_of(told)).await;
+                return Box::pin(part(stream, alert_of(told))).await;
             }
         };
         drop(slot);
         let wanted = Wanted::Speaking(&name, KIND.leads_to);
-        let session = match self.door.approach(&caller, wanted, facts.clone(), client).await {
+        // On the heap: what only leads to a session shall not take room in it for as long as it lives.
+        let approach = Box::pin(self.door.approach(&caller, wanted, facts.clone(), client)).await;
+        let session = match approach {
             Ok(Approach::Open(session)) => session,
             Ok(Approach::Unspoken(session, protocol)) => {
                 let led = Led {
@@ -75,16 +77,16 @@ impl TlsFace {
                     tls: facts,
                     client,
                 };
-                return led.serve(stream).await;
+                return Box::pin(led.serve(stream)).await;
             }
-            Err(denial) => return part(stream, alert_of(denial.told)).await,
+            Err(denial) => return Box::pin(part(stream, alert_of(denial.told))).await,
         };
         let (mut source, mut sink) = relay::split(stream);
         let carried = session.carry((&mut source, &mut sink)).await;
         match carried.reason {
             None | Some(Reason::CallerGone) => {}
             // An upstream that failed must not look like one that has finished.
-            Some(_) => part(source.0.unsplit(sink.0), alert_of(carried.denial.told)).await,
+            Some(_) => Box::pin(part(source.0.unsplit(sink.0), alert_of(carried.denial.told))).await,
         }
     }
 }
