@@ -182,14 +182,15 @@ impl Door {
         // Before anything is looked up, so that no change in between goes unseen.
         let as_of = self.sessions.changes_noted();
         let asked = wanted.asked();
-        let Some(present) = self.present(caller).await else {
+        // Both at once: each is a way to the store's thread and back.
+        let (present, mut members) = tokio::join!(self.present(caller), self.find(wanted));
+        let Some(present) = present else {
             let request = AccessRequest {
                 session,
                 ..self.request(caller, asked, None, client, as_of)
             };
             return Err(self.gate.shut_out(&request));
         };
-        let mut members = self.find(wanted).await;
         if members.len() > 1 {
             let now = self.clock.now();
             // Rules may read which agent it is: where some may be asked, only those are.

@@ -19,13 +19,13 @@ const MAX_ROOTS: usize = 8;
 const SELECT: &str = "SELECT site, name, labels, spki, serial, not_after, enrolled_at, last_seen, reported, disabled, pending, roots FROM agents";
 
 pub(super) fn get(db: &Connection, id: &AgentId) -> Result<Option<AgentRow>, StoreError> {
-    let mut statement = db.prepare(&format!("{SELECT} WHERE site = ?1 AND name = ?2"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE site = ?1 AND name = ?2"))?;
     let mut rows = statement.query([&id.site, &id.name])?;
     rows.next()?.map(from_row).transpose()
 }
 
 pub(super) fn with_key(db: &Connection, spki: &[u8; 32]) -> Result<Option<AgentRow>, StoreError> {
-    let mut statement = db.prepare(&format!("{SELECT} WHERE spki = ?1"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE spki = ?1"))?;
     let found = statement
         .query_and_then([spki], from_row)?
         .collect::<Result<Vec<_>, _>>()?;
@@ -35,15 +35,18 @@ pub(super) fn with_key(db: &Connection, spki: &[u8; 32]) -> Result<Option<AgentR
 
 pub(super) fn had_key(db: &Connection, id: &AgentId, spki: &[u8; 32]) -> Result<bool, StoreError> {
     let mut statement =
-        db.prepare("SELECT 1 FROM certificates WHERE kind = ?1 AND site = ?2 AND name = ?3 AND spki = ?4")?;
+        db.prepare_cached("SELECT 1 FROM certificates WHERE kind = ?1 AND site = ?2 AND name = ?3 AND spki = ?4")?;
     Ok(statement.exists(params![token_kind(TokenKind::Agent), id.site, id.name, spki])?)
 }
 
 pub(super) fn list(db: &Connection, scope: &SiteScope) -> Result<Vec<AgentRow>, StoreError> {
     let order = "ORDER BY pending DESC, site, name";
     let (mut statement, site) = match scope {
-        SiteScope::Every => (db.prepare(&format!("{SELECT} {order}"))?, None),
-        SiteScope::One(site) => (db.prepare(&format!("{SELECT} WHERE site = ?1 {order}"))?, Some(site)),
+        SiteScope::Every => (db.prepare_cached(&format!("{SELECT} {order}"))?, None),
+        SiteScope::One(site) => (
+            db.prepare_cached(&format!("{SELECT} WHERE site = ?1 {order}"))?,
+            Some(site),
+        ),
     };
     let rows = statement.query_and_then(rusqlite::params_from_iter(site), from_row)?;
     rows.collect()
@@ -245,7 +248,8 @@ pub(super) fn note_roots(db: &Connection, id: &AgentId, roots: &Names) -> Result
 
 /// How many certificates that are good at `now` each issuing authority has signed, by its number.
 pub(super) fn certificates_by_issuer(db: &Connection, now: i64) -> Result<BTreeMap<u32, u64>, StoreError> {
-    let mut statement = db.prepare("SELECT issuer, count(*) FROM certificates WHERE not_after > ?1 GROUP BY issuer")?;
+    let mut statement =
+        db.prepare_cached("SELECT issuer, count(*) FROM certificates WHERE not_after > ?1 GROUP BY issuer")?;
     let rows = statement.query_map([now], |row| {
         let count: i64 = row.get(1)?;
         Ok((row.get(0)?, u64::try_from(count).unwrap_or_default()))

@@ -19,7 +19,7 @@ const SELECT_KEY: &str =
 const MAX_SAME_URI: usize = 8;
 
 pub(super) fn get(db: &Connection, id: &CallerName) -> Result<Option<CallerRow>, StoreError> {
-    let mut statement = db.prepare(&format!("{SELECT} WHERE kind = ?1 AND name = ?2"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE kind = ?1 AND name = ?2"))?;
     let mut rows = statement.query([id.kind.as_str(), &id.name])?;
     rows.next()?.map(from_row).transpose()
 }
@@ -29,7 +29,7 @@ pub(super) fn list(db: &Connection, kind: CallerKind, scope: &SiteScope) -> Resu
         SiteScope::Every => ("", None),
         SiteScope::One(site) => ("AND site = ?2", Some(site.as_str())),
     };
-    let mut statement = db.prepare(&format!("{SELECT} WHERE kind = ?1 {filter} ORDER BY name"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE kind = ?1 {filter} ORDER BY name"))?;
     let asked = std::iter::once(kind.as_str()).chain(site);
     let rows = statement.query_and_then(params_from_iter(asked), from_row)?;
     rows.collect()
@@ -190,14 +190,14 @@ pub(super) fn extend_key(
 
 pub(super) fn keys(db: &Connection, id: &CallerName) -> Result<Vec<CallerKeyRow>, StoreError> {
     let order = "ORDER BY added, fingerprint";
-    let mut statement = db.prepare(&format!("{SELECT_KEY} WHERE caller_kind = ?1 AND caller = ?2 {order}"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT_KEY} WHERE caller_kind = ?1 AND caller = ?2 {order}"))?;
     let rows = statement.query_and_then([id.kind.as_str(), &id.name], key_from_row)?;
     rows.collect()
 }
 
 pub(super) fn keys_from(db: &Connection, prefix: &str, limit: u32) -> Result<Vec<CallerKeyRow>, StoreError> {
     // Compared as text, not by LIKE: base64 tells upper case from lower.
-    let mut statement = db.prepare(&format!(
+    let mut statement = db.prepare_cached(&format!(
         "{SELECT_KEY} WHERE substr(fingerprint, 1, length(?1)) = ?1 ORDER BY fingerprint, caller LIMIT ?2"
     ))?;
     let rows = statement.query_and_then(params![prefix, limit], key_from_row)?;
@@ -205,7 +205,7 @@ pub(super) fn keys_from(db: &Connection, prefix: &str, limit: u32) -> Result<Vec
 }
 
 pub(super) fn login_key_owner(db: &Connection, fingerprint: &str, now: i64) -> Result<Option<CallerRow>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT c.kind, c.name, c.site, c.groups, c.labels, c.disabled, c.ca_pem, c.san_uri, c.issuer, c.created
          FROM callers c JOIN caller_keys k ON k.caller_kind = c.kind AND k.caller = c.name
          WHERE c.disabled = 0 AND k.fingerprint = ?1 AND k.kind = 'login' AND k.expires > ?2",
@@ -218,7 +218,7 @@ pub(super) fn login_key_owner(db: &Connection, fingerprint: &str, now: i64) -> R
 }
 
 pub(super) fn with_uri(db: &Connection, san_uri: &str) -> Result<Vec<CallerRow>, StoreError> {
-    let mut statement = db.prepare(&format!("{SELECT} WHERE san_uri = ?1 ORDER BY name"))?;
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE san_uri = ?1 ORDER BY name"))?;
     let rows = statement.query_and_then([san_uri], from_row)?;
     rows.collect()
 }

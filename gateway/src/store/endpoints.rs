@@ -22,7 +22,7 @@ pub(super) fn replace(db: &Connection, agent: &AgentId, endpoints: &[EndpointRow
         "DELETE FROM endpoints WHERE site = ?1 AND agent = ?2",
         [&agent.site, &agent.name],
     )?;
-    let mut insert = db.prepare(
+    let mut insert = db.prepare_cached(
         "INSERT OR REPLACE INTO endpoints (site, host, port, protocol, agent, mode, pooling, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
@@ -50,7 +50,7 @@ pub(super) fn replace(db: &Connection, agent: &AgentId, endpoints: &[EndpointRow
 }
 
 pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Vec<EndpointRow>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT host, protocol, port, mode, pooling FROM endpoints WHERE site = ?1 AND agent = ?2
          ORDER BY host, port, protocol",
     )?;
@@ -71,7 +71,7 @@ pub(super) fn at(
     host: &str,
     port: Option<u16>,
 ) -> Result<Vec<(u16, Candidate)>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
          FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
          WHERE e.site = ?1 AND e.host = ?2 AND (?3 IS NULL OR e.port = ?3) AND a.disabled = 0
@@ -87,7 +87,7 @@ pub(super) fn at(
 
 /// As [`owner`], for every host and port.
 pub(super) fn owned(db: &Connection, at_most: usize) -> Result<Vec<OwnedEndpoint>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT e.site, e.host, e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
          FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
          WHERE a.disabled = 0
@@ -110,7 +110,7 @@ pub(super) fn after(
         SiteScope::Every => None,
         SiteScope::One(site) => Some(site),
     };
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT e.site, e.host, e.port, e.agent, e.protocol, e.mode, e.pooling, a.labels
          FROM endpoints e JOIN agents a ON a.site = e.site AND a.name = e.agent
          WHERE (e.site, e.host, e.port, e.protocol, e.agent) > (?1, ?2, ?3, ?4, ?5) AND a.disabled = 0

@@ -79,7 +79,7 @@ pub(super) fn report(
 }
 
 pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Vec<HostKeyRow>, StoreError> {
-    let mut statement = db.prepare(&format!(
+    let mut statement = db.prepare_cached(&format!(
         "{SELECT} WHERE k.site = ?1 AND k.agent = ?2 ORDER BY k.host, k.port"
     ))?;
     let rows = statement.query_and_then([&agent.site, &agent.name], from_row)?;
@@ -87,7 +87,7 @@ pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Vec<HostKeyRow>, St
 }
 
 pub(super) fn trusted(db: &Connection, agent: &AgentId, host: &str, port: u16) -> Result<KeyLines, StoreError> {
-    let mut statement = db.prepare(&format!(
+    let mut statement = db.prepare_cached(&format!(
         "{SELECT} WHERE k.site = ?1 AND k.agent = ?2 AND k.host = ?3 AND k.port = ?4"
     ))?;
     let mut rows = statement.query_and_then(params![agent.site, agent.name, host, port], from_row)?;
@@ -125,7 +125,7 @@ impl Pin {
         spki: &[u8; 32],
         report: &ReportedHostKeys,
     ) -> Result<Option<Self>, StoreError> {
-        let mut statement = db.prepare(
+        let mut statement = db.prepare_cached(
             "SELECT trusted, held, held_at, told_at, seen_at FROM host_keys
              WHERE site = ?1 AND agent = ?2 AND host = ?3 AND port = ?4 AND spki = ?5",
         )?;

@@ -47,7 +47,7 @@ pub(super) fn unbind(db: &Connection, agent: &AgentId, host: &str) -> Result<boo
 }
 
 pub(super) fn of(db: &Connection, agent: &AgentId) -> Result<Names, StoreError> {
-    let mut statement = db.prepare("SELECT host FROM hosts WHERE site = ?1 AND agent = ?2")?;
+    let mut statement = db.prepare_cached("SELECT host FROM hosts WHERE site = ?1 AND agent = ?2")?;
     let hosts = statement.query_map([&agent.site, &agent.name], |row| row.get(0))?;
     Ok(hosts.collect::<Result<_, _>>()?)
 }
@@ -56,11 +56,11 @@ pub(super) fn list(db: &Connection, scope: &SiteScope) -> Result<Vec<HostRow>, S
     let order = "ORDER BY site, host, agent";
     let (mut statement, site) = match scope {
         SiteScope::Every => (
-            db.prepare(&format!("SELECT site, host, agent FROM hosts {order}"))?,
+            db.prepare_cached(&format!("SELECT site, host, agent FROM hosts {order}"))?,
             None,
         ),
         SiteScope::One(site) => (
-            db.prepare(&format!("SELECT site, host, agent FROM hosts WHERE site = ?1 {order}"))?,
+            db.prepare_cached(&format!("SELECT site, host, agent FROM hosts WHERE site = ?1 {order}"))?,
             Some(site),
         ),
     };

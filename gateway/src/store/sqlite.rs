@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::row::{
@@ -20,6 +21,9 @@ use super::{
 
 /// How long a statement waits for another program that holds the file (a backup, `sqlite3`) before it fails.
 pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Prepared statements that are kept; there are fewer different ones.
+const STATEMENTS: usize = 64;
 
 /// The [`Store`] in one SQLite file with a write-ahead log.
 #[derive(Debug)]
@@ -65,6 +69,10 @@ impl SqliteStore {
         write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // All of them, and planned once: parsing costs more than most of what they ask, and without the planner's guarantee of
+        // stability SQLite parses each again whenever a parameter has another value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.pragma_update(None, "trusted_schema", false)?;
         Ok(Self {
             connection,

@@ -331,7 +331,7 @@ type Found = (TokenGrant, Terms, i64);
 
 /// The join strings that are good at `now`.
 pub(super) fn waiting(db: &Connection, now: i64) -> Result<Vec<WaitingToken>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT lower(hex(substr(secret_sha256, 1, 8))) AS id, kind, site, name, created, expires, uses, used
          FROM tokens WHERE expires > ?1 AND used < uses ORDER BY expires",
     )?;
@@ -377,7 +377,7 @@ pub(super) fn withdraw_one(db: &Connection, beginning: &str, now: i64) -> Result
 }
 
 fn find(db: &Connection, secret_sha256: &[u8; 32]) -> Result<Option<Found>, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT kind, site, name, labels, groups, hosts, terms, uses, expires FROM tokens WHERE secret_sha256 = ?1",
     )?;
     let mut rows = statement.query([secret_sha256])?;
