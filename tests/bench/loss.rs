@@ -1,13 +1,13 @@
 //! Goodput over a path that loses packets: 40 ms there and back, 1 and 5 % lost both ways, a device behind a router in namespaces of its
 //! own. Packets wait in this process (NFQUEUE), as in the tests of bad networks, because `netem` need not be there. Plain TCP
-//! sends by CUBIC, which is Debian's default, in every namespace.
+//! sends by CUBIC, which is Debian's default.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_tests::clients::{Running, run, stock};
 use fairlead_tests::field::Field;
-use fairlead_tests::netns::{MIDDLE, NetworkPath};
+use fairlead_tests::netns::{self, MIDDLE, NetworkPath};
 use fairlead_tests::programs::{AgentHome, DEVICE, DOMAIN, PATIENCE, free_port, until};
 use serde_json::{Map, Value};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +19,8 @@ use crate::stats::{Column, Sheet, to};
 const MIB: f64 = 1024.0 * 1024.0;
 /// Loss in thousandths.
 const LOSSES: [u32; 2] = [10, 50];
+/// Of plain TCP.
+const CUBIC: &str = "cubic";
 const DELAY: Duration = Duration::from_millis(20);
 const COLUMNS: [Column; 2] = [to("plain TCP", "up MiB/s", 2), to("plain TCP", "down MiB/s", 2)];
 
@@ -57,9 +59,9 @@ pub(crate) async fn measure(effort: Effort) -> Value {
 async fn inside(effort: &Effort) -> Value {
     let port = free_port();
     let mut field = Field::set("", &AgentHome::tcp(DEVICE, port)).await;
-    send_by_cubic(&field).await;
     let _behind = Target::on(field.router.device.listen_on(port));
     let plain = TcpListener::bind((MIDDLE, 0)).await.expect("a free port");
+    netns::send_by(&plain, CUBIC);
     let plain = Target::on(plain);
     let local = free_port();
     let forward = format!("127.0.0.1:{local}:{DEVICE}.default.internal:{port}");
@@ -82,7 +84,12 @@ async fn inside(effort: &Effort) -> Value {
                 let bytes: u64 = if effort.quick { 500_000 } else { 4_000_000 };
                 // From the device's side the ways are the other way round.
                 let plain = async |up: bool| {
-                    let all = (0..streams).map(|_| field.router.device.connect(theirs)).collect();
+                    let connect = |_| {
+                        let stream = field.router.device.connect(theirs);
+                        netns::send_by(&stream, CUBIC);
+                        stream
+                    };
+                    let all = (0..streams).map(connect).collect();
                     rate(all, !up, bytes).await
                 };
                 sheet.add("plain TCP", vec![plain(true).await, plain(false).await]);
@@ -118,13 +125,4 @@ async fn rate(streams: Vec<TcpStream>, up: bool, bytes: u64) -> f64 {
     }))
     .await;
     count * bytes as f64 / MIB / began.elapsed().as_secs_f64()
-}
-
-/// For everything that is opened from now on.
-async fn send_by_cubic(field: &Field) {
-    let file = "/proc/sys/net/ipv4/tcp_congestion_control";
-    std::fs::write(file, "cubic").expect("root may choose, and the kernel has CUBIC");
-    let order = ["-c", "echo cubic > /proc/sys/net/ipv4/tcp_congestion_control"];
-    field.router.place.run("sh", &order).await;
-    field.router.device.run("sh", &order).await;
 }

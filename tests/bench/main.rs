@@ -68,7 +68,7 @@ struct Arguments {
     #[arg(value_name = "JSON")]
     files: Vec<PathBuf>,
     /// What a process is that this program started itself: a crowd of agents.
-    #[arg(long, hide = true, num_args = 4)]
+    #[arg(long, hide = true, num_args = 5)]
     crowd: Vec<String>,
     /// What a process is that this program started itself: one side of the relay alone.
     #[arg(long, hide = true, num_args = 3)]

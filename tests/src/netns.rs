@@ -9,9 +9,12 @@ mod place;
 mod router;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 use tokio::process::Command;
 
 use crate::clients::{self, stock};
@@ -175,4 +178,18 @@ fn on_path(program: &str) -> bool {
     search_path()
         .split(':')
         .any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// Whether the kernel's TCP can send by this algorithm here.
+pub fn has_congestion_control(algorithm: &str) -> bool {
+    let list = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    list.expect("the kernel's list")
+        .split_whitespace()
+        .any(|one| one == algorithm)
+}
+
+/// Has a socket, and what a listener accepts, send by this algorithm of TCP: the machine's own may be another one, and in a
+/// sandbox root may not be allowed to change it.
+pub fn send_by(socket: &impl AsFd, algorithm: &str) {
+    setsockopt(&socket.as_fd(), TcpCongestion, &algorithm.into()).expect("the algorithm is there");
 }

@@ -18,8 +18,6 @@ use fairlead_tests::depot::{Depot, Way, transfer};
 use fairlead_tests::field::{Chat, Field, noise};
 use fairlead_tests::netns::{self, MIDDLE, NetworkPath};
 use fairlead_tests::programs::{AgentHome, DEVICE, DOMAIN, PATIENCE, free_port, until};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::TcpCongestion;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Streams of a transfer at a time, and flows of plain TCP beside them.
@@ -167,12 +165,12 @@ async fn transfers() {
             } else {
                 &["cubic"]
             } {
-                if !available(algorithm) {
+                if !netns::has_congestion_control(algorithm) {
                     continue;
                 }
                 // What the depot accepts sends as its listener was told to.
                 let plain = TcpListener::bind((MIDDLE, 0)).await.unwrap();
-                send_by(&plain, algorithm);
+                netns::send_by(&plain, algorithm);
                 let plain = Depot::on(plain, Arc::clone(&stock));
                 let plain: SocketAddr = format!("{MIDDLE}:{}", plain.port).parse().unwrap();
                 let began = Instant::now();
@@ -180,7 +178,7 @@ async fn transfers() {
                 let way = if way == Way::Up { Way::Down } else { Way::Up };
                 let connect = async || {
                     let stream = field.router.device.connect(plain);
-                    send_by(&stream, algorithm);
+                    netns::send_by(&stream, algorithm);
                     stream
                 };
                 together(connect, way, &stock).await;
@@ -202,17 +200,6 @@ async fn transfers() {
     );
     assert!(slower.is_empty(), "much slower than plain TCP: {slower:?}");
     field.is_sound().await;
-}
-
-/// Whether the kernel's TCP can send by this algorithm here.
-fn available(algorithm: &str) -> bool {
-    let list = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap();
-    list.split_whitespace().any(|one| one == algorithm)
-}
-
-/// Has a socket send by this algorithm of TCP.
-fn send_by(socket: &impl std::os::fd::AsFd, algorithm: &str) {
-    setsockopt(&socket.as_fd(), TcpCongestion, &algorithm.into()).unwrap();
 }
 
 /// Transfers over so many connections at a time as there are streams.

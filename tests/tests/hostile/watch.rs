@@ -104,9 +104,9 @@ pub(crate) async fn during(scene: &mut Scene, name: &str, goal: &Goal, attack: i
     assert!(lines <= goal.lines, "{name}: {lines} log lines");
     assert!(noticed.failed == [0, 0], "{name}: honest peers were refused");
     if asks_for_all() {
-        // The figure is a tenth more; a few MiB are less than this kernel's accounting of shared pages moves.
+        // The figure is a tenth more; a MiB is less than this kernel's accounting of shared pages moves.
         assert!(
-            after <= rss + rss / 10 + 8 * 1024,
+            after <= rss + rss / 10 + 1024,
             "{name}: memory stays at {after} KiB of {rss}"
         );
     }
