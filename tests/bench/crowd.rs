@@ -45,6 +45,8 @@ impl Crowd {
                 .args(["--crowd", &first.to_string(), &last.to_string()])
                 .args([join.as_path(), dir])
                 .arg(transport)
+                // Thousands of large buffers that are hardly used shall each be the kernel's until they are, not the heap's.
+                .env("MALLOC_MMAP_THRESHOLD_", "131072")
                 .stdin(Stdio::piped())
                 .kill_on_drop(true);
             again.spawn().expect("this program can be run again")
