@@ -87,10 +87,13 @@ fn to(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
+/// To which port, what, and the bytes of each datagram.
+type Order = (u16, Vec<u8>, Option<usize>);
+
 /// A driver that sends these in each poll, asks for another while there are more, and ends when there are none.
 struct Driver {
     socket: Arc<dyn AsyncUdpSocket>,
-    polls: VecDeque<Vec<(u16, Vec<u8>, Option<usize>)>>,
+    polls: VecDeque<Vec<Order>>,
     refused: Arc<Mutex<usize>>,
 }
 
@@ -119,7 +122,7 @@ impl Future for Driver {
 }
 
 /// The socket, the task of a driver of `polls`, and how often it was refused.
-fn set(polls: Vec<Vec<(u16, Vec<u8>, Option<usize>)>>) -> (Arc<Socket>, Bundled, Arc<Mutex<usize>>) {
+fn set(polls: Vec<Vec<Order>>) -> (Arc<Socket>, Bundled, Arc<Mutex<usize>>) {
     let socket = Arc::new(Socket::default());
     let refused = Arc::default();
     let driver = Driver {
@@ -130,7 +133,7 @@ fn set(polls: Vec<Vec<(u16, Vec<u8>, Option<usize>)>>) -> (Arc<Socket>, Bundled,
     (socket, Bundled::new(Box::pin(driver)), refused)
 }
 
-fn ten(byte: u8) -> (u16, Vec<u8>, Option<usize>) {
+fn ten(byte: u8) -> Order {
     (9, vec![byte; 12_000], Some(1_200))
 }
 
