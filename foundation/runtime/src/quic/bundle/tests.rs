@@ -197,7 +197,7 @@ async fn a_bundle_keeps_below_what_one_call_may_carry() {
 
 #[tokio::test]
 async fn what_the_kernel_does_not_take_waits_and_leaves_first() {
-    let (socket, task, refused) = set(vec![vec![ten(1)], vec![], vec![ten(2); 6], vec![ten(3)]]);
+    let (socket, task, refused) = set(vec![vec![ten(1)], vec![], vec![ten(2); 6], vec![], vec![ten(3)]]);
     socket.full.store(true, Ordering::SeqCst);
     let mut task = std::pin::pin!(task);
     for _ in 0..4 {
