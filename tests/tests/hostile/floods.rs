@@ -255,30 +255,25 @@ async fn bodies_of_a_hundred_megabytes_are_cut_off_early_and_honest_peers_get_th
     let admin = scene.home.path("admin.sock");
     let most = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&most);
-    // One wave is over within half a second, in which too few honest peers come by to speak of the slowest in a hundred.
-    let waves = figure(8, 1);
     let attack = async move {
-        for _ in 0..waves {
+        many(count * 3, count * 3, move |number| {
             let (admin, most) = (admin.clone(), Arc::clone(&seen));
-            many(count * 3, count * 3, move |number| {
-                let (admin, most) = (admin.clone(), Arc::clone(&most));
-                async move {
-                    let sent = match number % 3 {
-                        0 => enrolment_body(number, gateway).await,
-                        1 => match tcp(source(number), metrics).await {
-                            Some(stream) => http_body(stream, "/metrics").await,
-                            None => 0,
-                        },
-                        _ => match UnixStream::connect(admin).await {
-                            Ok(stream) => http_body(stream, "/v1/tokens").await,
-                            Err(_) => 0,
-                        },
-                    };
-                    most.fetch_max(sent, Ordering::Relaxed);
-                }
-            })
-            .await;
-        }
+            async move {
+                let sent = match number % 3 {
+                    0 => enrolment_body(number, gateway).await,
+                    1 => match tcp(source(number), metrics).await {
+                        Some(stream) => http_body(stream, "/metrics").await,
+                        None => 0,
+                    },
+                    _ => match UnixStream::connect(admin).await {
+                        Ok(stream) => http_body(stream, "/v1/tokens").await,
+                        Err(_) => 0,
+                    },
+                };
+                most.fetch_max(sent, Ordering::Relaxed);
+            }
+        })
+        .await;
     };
     let goal = Goal {
         memory_mib: 32,
