@@ -19,8 +19,8 @@ mod enabled {
 
     use crate::caller_stream::{CallerStream, Cut};
     use crate::config::BuiltinSsh;
-    use crate::counted::Counted;
-    use crate::session::{Ending, Live, Services, rule_name, silent, withdrawn};
+    use crate::counted::{Counted, silent};
+    use crate::session::{Ending, Live, Services, rule_name, withdrawn};
     use crate::sshd::{self, Account, Act, Acts, Ended, Login, Settings, UnderWay, Users};
 
     /// The agent's own SSH server with the keys of the moment.

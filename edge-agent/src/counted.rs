@@ -1,12 +1,16 @@
-//! A stream that counts what passes into a session's counters, where the relay does not carry its bytes.
+//! A stream that counts what passes into a session's counters, where the relay does not carry its bytes, and the silence of such a
+//! session.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use fairlead_runtime::relay::Counters;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::session::Live;
 
@@ -51,5 +55,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Completes when nothing has moved for as long as `limit`, seen at a tenth of it.
+pub(crate) async fn silent(counters: &Counters, limit: Option<Duration>) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    let moved = || counters.to_upstream().saturating_add(counters.to_caller());
+    let (mut last, mut since) = (moved(), Instant::now());
+    loop {
+        tokio::time::sleep((limit / 10).max(Duration::from_millis(100))).await;
+        if moved() != last {
+            (last, since) = (moved(), Instant::now());
+        } else if since.elapsed() >= limit {
+            return;
+        }
     }
 }

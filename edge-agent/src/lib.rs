@@ -19,6 +19,7 @@ pub mod command;
 pub mod config;
 pub mod console;
 pub mod control;
+#[cfg(feature = "builtin-ssh")]
 mod counted;
 mod credentials;
 pub mod doctor;

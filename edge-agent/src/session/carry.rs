@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fairlead_policy::Limits;
-use fairlead_runtime::relay::{self, Batch, Counters, Ended, Side, Sink, Source, Woken};
+use fairlead_runtime::relay::{self, Batch, Ended, Side, Sink, Source, Woken};
 use fairlead_runtime::transport::{self, Receiver, Sender};
 use fairlead_wire::open::OpenAnswer;
 use fairlead_wire::refusal::{Reason, Refused};
@@ -256,23 +256,6 @@ impl<S: Source> Source for Greeted<S> {
                 Ok(true)
             }
             None => self.inner.fill(batch).await,
-        }
-    }
-}
-
-/// Completes when nothing has moved for as long as `limit`, seen at a tenth of it.
-pub(crate) async fn silent(counters: &Counters, limit: Option<Duration>) {
-    let Some(limit) = limit else {
-        return std::future::pending().await;
-    };
-    let moved = || counters.to_upstream().saturating_add(counters.to_caller());
-    let (mut last, mut since) = (moved(), Instant::now());
-    loop {
-        tokio::time::sleep((limit / 10).max(Duration::from_millis(100))).await;
-        if moved() != last {
-            (last, since) = (moved(), Instant::now());
-        } else if since.elapsed() >= limit {
-            return;
         }
     }
 }

@@ -36,7 +36,6 @@ use crate::statement_log::{StatementLog, StatementLogs};
 
 pub(crate) use again::watch_time;
 pub(crate) use answer::withdrawn;
-pub(crate) use carry::silent;
 pub(crate) use crowd::Crowd;
 pub(crate) use records::rule_name;
 pub(crate) use table::{Ending, Live, Table};

@@ -103,6 +103,7 @@ impl Live {
     }
 
     /// Notes an act for as long as what is returned lives. The server bounds how many there are at a time.
+    #[cfg(feature = "builtin-ssh")]
     pub(crate) fn begin_act(self: &Arc<Self>, act: SshFacts) -> ActUnderWay {
         let mut running = self.running();
         let number = running.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
@@ -119,11 +120,13 @@ impl Live {
 }
 
 /// An act that has not ended.
+#[cfg(feature = "builtin-ssh")]
 pub(crate) struct ActUnderWay {
     live: Arc<Live>,
     number: u64,
 }
 
+#[cfg(feature = "builtin-ssh")]
 impl Drop for ActUnderWay {
     fn drop(&mut self) {
         self.live.running().remove(&self.number);
