@@ -14,20 +14,24 @@ use fairlead_runtime::stop::CancellationToken;
 use fairlead_runtime::tasks::TaskGroup;
 use fairlead_tests::programs::{PATIENCE, throw_away, until};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
-use super::{Entry, Way};
+use super::{Entry, Way, peers};
 use crate::load::Target;
 
 pub(super) const NAME: &str = "bare relay";
 /// Who the near side is to the far one.
-const HOST: &str = "near.test";
+const HOST: &str = "localhost";
+/// rustls takes no authority's certificate for a server's.
+const NO_AUTHORITY: [&str; 2] = ["-addext", "basicConstraints=critical,CA:FALSE"];
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(super) async fn way(target: &Target) -> Way {
     let dir = throw_away();
+    peers::certificate(dir.path(), &NO_AUTHORITY).await;
     let start = |side: &str, port: &str, workers: &str| {
         let mut again = Command::new(std::env::current_exe().expect("a program knows its own path"));
         again
@@ -74,22 +78,17 @@ pub(crate) async fn run(arguments: &[String]) {
 
 /// Lets the far side dial, and opens a stream on that connection for each client.
 async fn near(dir: &Path) {
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let certificate = CertificateDer::from_pem_file(dir.join("cert.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).expect("its key");
     let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|config| {
-            config
-                .with_no_client_auth()
-                .with_single_cert(vec![made.cert.der().clone()], key)
-        });
+        .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key));
     let tls: QuicServerConfig = tls.expect("settings").try_into().expect("settings of QUIC");
     let udp = quic::socket(LOOPBACK).expect("a UDP port");
     let endpoint = quic::endpoint(udp, quic::endpoint_config(&[7; 64]), Some(quic::server_config(tls)));
     let endpoint = endpoint.expect("an endpoint");
     let listener = TcpListener::bind(LOOPBACK).await.expect("a TCP port");
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), bytes).expect("a file");
-    write("certificate", made.cert.der());
     write(
         "udp",
         endpoint.local_addr().expect("its port").port().to_string().as_bytes(),
@@ -118,8 +117,8 @@ async fn near(dir: &Path) {
 /// Dials the near side, and the target for each stream.
 async fn far(dir: &Path, target: u16) {
     let mut roots = rustls::RootCertStore::empty();
-    let certificate = std::fs::read(dir.join("certificate")).expect("a certificate");
-    roots.add(CertificateDer::from(certificate)).expect("a certificate");
+    let certificate = CertificateDer::from_pem_file(dir.join("cert.pem")).expect("a certificate");
+    roots.add(certificate).expect("a certificate");
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("settings")

@@ -45,8 +45,9 @@ fn installed(program: &str) -> Result<PathBuf, String> {
     found.ok_or_else(|| format!("{program} is not installed"))
 }
 
-/// A certificate and key of 127.0.0.1 and localhost, P-256 as ours: `cert.pem`, `key.pem`, and both as `identity.pfx`.
-async fn certificate(dir: &Path) {
+/// A certificate and key of 127.0.0.1 and localhost, P-256 as ours: `cert.pem`, `key.pem`, and both as `identity.pfx`. `more` is
+/// for `openssl req`.
+pub(super) async fn certificate(dir: &Path, more: &[&str]) {
     let mut openssl = stock("openssl");
     openssl.current_dir(dir).args([
         "req",
@@ -67,6 +68,7 @@ async fn certificate(dir: &Path) {
         "-out",
         "cert.pem",
     ]);
+    openssl.args(more);
     run(openssl).await.succeeded();
     let mut openssl = stock("openssl");
     let password = format!("pass:{PFX_PASSWORD}");
@@ -124,7 +126,7 @@ async fn rathole(name: &'static str, target: &Target, noise: bool) -> Result<Way
             ),
         )
     } else {
-        certificate(dir.path()).await;
+        certificate(dir.path(), &[]).await;
         (
             format!(
                 "type = \"tls\"\n[server.transport.tls]\npkcs12 = \"{}\"\npkcs12_password = \"{PFX_PASSWORD}\"\n",
@@ -158,7 +160,7 @@ async fn rathole(name: &'static str, target: &Target, noise: bool) -> Result<Way
 async fn wstunnel(name: &'static str, target: &Target) -> Result<Way, String> {
     let program = installed("wstunnel")?;
     let dir = throw_away();
-    certificate(dir.path()).await;
+    certificate(dir.path(), &[]).await;
     let (bind, port) = (free_port(), free_port());
     let gate = format!("wss://127.0.0.1:{bind}");
     let file = |name: &str| dir.path().join(name).display().to_string();
@@ -181,7 +183,7 @@ async fn wstunnel(name: &'static str, target: &Target) -> Result<Way, String> {
 async fn stunnel(name: &'static str, target: &Target) -> Result<Way, String> {
     let program = installed("stunnel4")?;
     let dir = throw_away();
-    certificate(dir.path()).await;
+    certificate(dir.path(), &[]).await;
     let (bind, port) = (free_port(), free_port());
     let at = dir.path().display();
     let common = "foreground = yes\npid =\nsyslog = no\ndebug = 3\nsocket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n[bench]\n";
